@@ -1,0 +1,1 @@
+"""The packaged data of the embedded demo: dictionaries and sample text."""

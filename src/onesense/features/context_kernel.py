@@ -1,0 +1,335 @@
+"""The compiled heart of the contexts pass: what one firing changes in the running statistics of its feature.
+
+Firings come grouped by feature and, within a feature, in the order of the text. Most of them change only
+sums: a full table is left alone unless the firing beats its worst entry, and that is one comparison.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onesense.features.compiled import compiled
+
+# The constants live beside the code that they are compiled into: numba renews its cache by this file's date.
+LOWEST_OCTAVE = -12
+"""Smaller activations (below 2^-12) are counted in the first octave."""
+
+N_OCTAVES = 32
+"""Larger activations (2^20 and above) are counted in the last octave."""
+
+BINS_PER_OCTAVE = 4
+
+NO_OCTAVE = -(2**15)
+"""Marks a feature that has not fired yet."""
+
+EMPTY = -1
+"""Key of an empty slot; ``worst`` of a table that is not full."""
+
+_POSITION_BITS = 32
+_POSITION_MASK = 2**_POSITION_BITS - 1
+_EXPONENT_SHIFT = 23
+_EXPONENT_BIAS = 127
+_SUB_OCTAVE_SHIFT = 21  # exponent and the two leading bits of the mantissa: four bins an octave
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
+_MIX_2 = np.uint64(0x94D049BB133111EB)
+
+
+class Moments(NamedTuple):
+    """Running statistics, one row a feature."""
+
+    fired: NDArray[np.int64]  # [d_sae]
+    mean: NDArray[np.float64]  # [d_sae]
+    m2: NDArray[np.float64]  # [d_sae] sum of squared deviations from the mean
+    maximum: NDArray[np.float32]  # [d_sae]
+    histogram: NDArray[np.int64]  # [d_sae, N_BINS]
+
+
+class Slots(NamedTuple):
+    """Kept contexts, ``n`` a feature. Arrays that an accumulator does not need have no columns."""
+
+    value: NDArray[np.float32]  # [d_sae, n] activation at the peak
+    key: NDArray[np.int64]  # [d_sae, n] document * 2^32 + position
+    priority: NDArray[np.uint64]  # [d_sae, n] of the sample; smaller stays
+    peak: NDArray[np.uint16]  # [d_sae, n] index of the peak among the context's tokens
+    window: NDArray[np.int32]  # [d_sae, n] window of the shard that it was cut from
+    activations: NDArray[np.uint16]  # [d_sae, n, width] float16 bits
+    ids: NDArray[Any]  # [d_sae, n, width]
+    worst: NDArray[np.int32]  # [d_sae, tables] slot to be replaced next in a table, EMPTY while one is free
+
+
+class Firings(NamedTuple):
+    """Activations above zero, grouped by feature, in the order of the text within each."""
+
+    pointer: NDArray[np.int64]  # [d_sae + 1] where each feature's firings begin
+    value: NDArray[np.float32]  # [n]
+    bits: NDArray[np.uint32]  # [n] the same, as bits
+    half: NDArray[np.uint16]  # [n] the same, as float16 bits
+    window: NDArray[np.int32]  # [n]
+    position: NDArray[np.int32]  # [n] within the window
+
+
+class WindowTable(NamedTuple):
+    """The windows of one shard."""
+
+    document: NDArray[np.int64]  # [n]
+    start: NDArray[np.int64]  # [n] offset of the first token within the document
+    length: NDArray[np.int64]  # [n]
+    offset: NDArray[np.int64]  # [n] where its tokens begin in ``tokens``
+    tokens: NDArray[Any]  # all tokens of the shard, one window after another
+
+
+class Kept(NamedTuple):
+    """Contexts that a shard kept, as a flat list."""
+
+    feature: NDArray[np.int32]
+    value: NDArray[np.float32]
+    key: NDArray[np.int64]
+    peak: NDArray[np.uint16]
+    window: NDArray[np.int32]
+    activations: NDArray[np.uint16]  # [n, width]
+
+
+@compiled
+def _mix(word: Any) -> Any:
+    """The finaliser of SplitMix64 (Steele, Lea and Flood 2014)."""
+    word = (word ^ (word >> np.uint64(30))) * _MIX_1
+    word = (word ^ (word >> np.uint64(27))) * _MIX_2
+    return word ^ (word >> np.uint64(31))
+
+
+@compiled
+def firing_priority(seed: Any, feature: Any, key: Any) -> Any:
+    """A uniform 64-bit number for one firing, the same whoever computes it."""
+    word = _mix(np.uint64(seed) + (np.uint64(feature) + np.uint64(1)) * _GOLDEN)
+    return _mix(word ^ _mix(np.uint64(key) + _GOLDEN))
+
+
+@compiled
+def _octave(bits: Any) -> Any:
+    octave = np.int64(bits >> np.uint32(_EXPONENT_SHIFT)) - _EXPONENT_BIAS
+    return min(max(octave, LOWEST_OCTAVE), LOWEST_OCTAVE + N_OCTAVES - 1)
+
+
+@compiled
+def _bin(bits: Any) -> Any:
+    lowest = (LOWEST_OCTAVE + _EXPONENT_BIAS) * BINS_PER_OCTAVE
+    index = np.int64(bits >> np.uint32(_SUB_OCTAVE_SHIFT)) - lowest
+    return min(max(index, 0), N_OCTAVES * BINS_PER_OCTAVE - 1)
+
+
+@compiled
+def _choose_top(slots: Any, feature: Any, value: Any, key: Any) -> Any:
+    """The slot that a firing takes among the strongest, at most one a document; EMPTY where it stays out."""
+    values, keys = slots.value[feature], slots.key[feature]
+    worst = slots.worst[feature, 0]
+    if worst >= 0 and (value < values[worst] or (value == values[worst] and key > keys[worst])):
+        return EMPTY
+    document = key >> _POSITION_BITS
+    chosen = worst
+    for slot in range(len(keys)):
+        if keys[slot] < 0:
+            chosen = slot
+            break
+        if keys[slot] >> _POSITION_BITS == document:
+            if value < values[slot] or (value == values[slot] and key > keys[slot]):
+                return EMPTY
+            chosen = slot
+            break
+    values[chosen], keys[chosen] = value, key
+    if keys[len(keys) - 1] >= 0:
+        worst = 0
+        for slot in range(1, len(keys)):
+            lower = values[slot] < values[worst]
+            if lower or (values[slot] == values[worst] and keys[slot] > keys[worst]):
+                worst = slot
+        slots.worst[feature, 0] = worst
+    return chosen
+
+
+@compiled
+def _choose_sample(slots: Any, feature: Any, band: Any, value: Any, key: Any, priority: Any) -> Any:
+    """The slot that a firing takes in the sample of its band; EMPTY where it stays out."""
+    n_slots = slots.key.shape[1] // slots.worst.shape[1]
+    first = band * n_slots
+    keys, priorities = slots.key[feature], slots.priority[feature]
+    worst = slots.worst[feature, band]
+    if worst >= 0 and (priority > priorities[worst] or (priority == priorities[worst] and key > keys[worst])):
+        return EMPTY
+    chosen = worst
+    if worst < 0:
+        chosen = first
+        while keys[chosen] >= 0:
+            chosen += 1
+    slots.value[feature, chosen] = value
+    keys[chosen], priorities[chosen] = key, priority
+    if keys[first + n_slots - 1] >= 0:
+        worst = first
+        for slot in range(first + 1, first + n_slots):
+            later = priorities[slot] > priorities[worst]
+            if later or (priorities[slot] == priorities[worst] and keys[slot] > keys[worst]):
+                worst = slot
+        slots.worst[feature, band] = worst
+    return chosen
+
+
+@compiled
+def _band(octave: Any, top: Any, n_bands: Any) -> Any:
+    """Where a band lives: octaves take turns in the first tables, the last table is for all the rest."""
+    if octave > top - (n_bands - 1):
+        return (octave - LOWEST_OCTAVE) % (n_bands - 1)
+    return n_bands - 1
+
+
+@compiled
+def _raise_top(slots: Any, top_octave: Any, feature: Any, octave: Any) -> Any:
+    """Make room for a stronger octave: the octaves that fall out of the bands join the rest."""
+    top = top_octave[feature]
+    top_octave[feature] = octave
+    if top == NO_OCTAVE:
+        return
+    n_bands = slots.worst.shape[1]
+    n_slots = slots.key.shape[1] // n_bands
+    lowest = max(top - (n_bands - 2), LOWEST_OCTAVE)
+    for leaving in range(lowest, min(top, octave - (n_bands - 1)) + 1):
+        band = (leaving - LOWEST_OCTAVE) % (n_bands - 1)
+        for source in range(band * n_slots, (band + 1) * n_slots):
+            key = slots.key[feature, source]
+            if key < 0:
+                break
+            value, priority = slots.value[feature, source], slots.priority[feature, source]
+            target = _choose_sample(slots, feature, n_bands - 1, value, key, priority)
+            if target >= 0:
+                slots.peak[feature, target] = slots.peak[feature, source]
+                slots.activations[feature, target] = slots.activations[feature, source]
+                if slots.window.shape[1] > 0:
+                    slots.window[feature, target] = slots.window[feature, source]
+                if slots.ids.shape[1] > 0:
+                    slots.ids[feature, target] = slots.ids[feature, source]
+            slots.key[feature, source] = EMPTY
+        slots.worst[feature, band] = EMPTY
+
+
+@compiled
+def _cut(slots: Any, feature: Any, slot: Any, firings: Any, entry: Any, length: Any) -> None:
+    """Fill a slot with the feature's activations around a firing; its neighbours are next to it."""
+    width = slots.activations.shape[2]
+    window, position = firings.window[entry], firings.position[entry]
+    first = max(min(position - (width - 1 - width // 4), length - width), 0)
+    slots.peak[feature, slot] = position - first
+    slots.window[feature, slot] = window
+    activations = slots.activations[feature, slot]
+    activations[:] = 0
+    near = entry
+    while near >= firings.pointer[feature] and firings.window[near] == window:
+        if firings.position[near] < first:
+            break
+        activations[firings.position[near] - first] = firings.half[near]
+        near -= 1
+    near = entry + 1
+    while near < firings.pointer[feature + 1] and firings.window[near] == window:
+        if firings.position[near] >= first + width:
+            break
+        activations[firings.position[near] - first] = firings.half[near]
+        near += 1
+
+
+@compiled
+def accumulate(
+    moments: Any, top: Any, sample: Any, top_octave: Any, firings: Any, table: Any, seed: Any
+) -> None:
+    """Take a group of firings into the statistics of their features.
+
+    Args:
+        moments: ``Moments``, changed in place.
+        top: ``Slots`` with one table a feature, changed in place.
+        sample: ``Slots`` with one table a band, changed in place.
+        top_octave: Octave of each feature's largest activation, [d_sae], changed in place.
+        firings: ``Firings``, holding whole windows.
+        table: ``WindowTable``.
+        seed: Seed of the sample.
+    """
+    n_bands = sample.worst.shape[1]
+    for feature in range(len(top_octave)):
+        for entry in range(firings.pointer[feature], firings.pointer[feature + 1]):
+            value, bits = firings.value[entry], firings.bits[entry]
+            # Welford (1962): exact to rounding whatever the ratio of mean and deviation.
+            moments.fired[feature] += 1
+            deviation = np.float64(value) - moments.mean[feature]
+            moments.mean[feature] += deviation / moments.fired[feature]
+            moments.m2[feature] += deviation * (np.float64(value) - moments.mean[feature])
+            moments.maximum[feature] = max(moments.maximum[feature], value)
+            moments.histogram[feature, _bin(bits)] += 1
+
+            window = firings.window[entry]
+            length = table.length[window]
+            position = table.start[window] + np.int64(firings.position[entry])
+            key = (table.document[window] << _POSITION_BITS) | position
+            slot = _choose_top(top, feature, value, key)
+            if slot >= 0:
+                _cut(top, feature, slot, firings, entry, length)
+            octave = _octave(bits)
+            if octave > top_octave[feature]:
+                _raise_top(sample, top_octave, feature, octave)
+            band = _band(octave, top_octave[feature], n_bands)
+            priority = firing_priority(seed, feature, key)
+            slot = _choose_sample(sample, feature, band, value, key, priority)
+            if slot >= 0:
+                _cut(sample, feature, slot, firings, entry, length)
+
+
+@compiled
+def _copy(slots: Any, feature: Any, slot: Any, kept: Any, entry: Any, table: Any, padding: Any) -> None:
+    slots.peak[feature, slot] = kept.peak[entry]
+    slots.activations[feature, slot] = kept.activations[entry]
+    window = kept.window[entry]
+    position = (kept.key[entry] & _POSITION_MASK) - table.start[window]
+    first = position - np.int64(kept.peak[entry])
+    for index in range(slots.ids.shape[2]):
+        if first + index < table.length[window]:
+            slots.ids[feature, slot, index] = table.tokens[table.offset[window] + first + index]
+        else:
+            slots.ids[feature, slot, index] = padding
+
+
+@compiled
+def absorb_top(slots: Any, kept: Any, table: Any, padding: Any) -> None:
+    """Merge the strongest contexts of a shard; arguments as in ``absorb_sample``."""
+    for entry in range(len(kept.feature)):
+        feature = kept.feature[entry]
+        slot = _choose_top(slots, feature, kept.value[entry], kept.key[entry])
+        if slot >= 0:
+            _copy(slots, feature, slot, kept, entry, table, padding)
+
+
+@compiled
+def absorb_sample(
+    slots: Any, top_octave: Any, maximum_bits: Any, kept: Any, table: Any, padding: Any, seed: Any
+) -> None:
+    """Merge the sample of a shard.
+
+    Args:
+        slots: ``Slots`` with token ids, changed in place.
+        top_octave: [d_sae], changed in place.
+        maximum_bits: Bits of each feature's largest activation in the shard, [d_sae]; 0 where it never fired.
+        kept: ``Kept`` of the shard.
+        table: ``WindowTable`` of the shard.
+        padding: The id that marks places beyond the window's end.
+        seed: Seed of the sample.
+    """
+    n_bands = slots.worst.shape[1]
+    for feature in range(len(top_octave)):
+        if maximum_bits[feature] > 0 and _octave(maximum_bits[feature]) > top_octave[feature]:
+            _raise_top(slots, top_octave, feature, _octave(maximum_bits[feature]))
+    bits = kept.value.view(np.uint32)
+    for entry in range(len(kept.feature)):
+        feature = kept.feature[entry]
+        band = _band(_octave(bits[entry]), top_octave[feature], n_bands)
+        priority = firing_priority(seed, feature, kept.key[entry])
+        slot = _choose_sample(slots, feature, band, kept.value[entry], kept.key[entry], priority)
+        if slot >= 0:
+            _copy(slots, feature, slot, kept, entry, table, padding)

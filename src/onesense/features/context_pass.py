@@ -1,0 +1,152 @@
+"""The forward side of the contexts pass: windows through model and dictionary, firings to the tables."""
+
+from __future__ import annotations
+
+import statistics
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from onesense.engine.executor import Shard
+from onesense.errors import NumericalError
+from onesense.features.context_accumulator import Arrays, ContextShape, ShardAccumulator
+from onesense.features.context_kernel import WindowTable
+from onesense.features.context_shards import plan_batches, row_chunks, window_ids
+from onesense.features.firings import NotFiniteError, firings_of
+from onesense.model.capture import capture
+from onesense.model.hook_points import HookPoint
+from onesense.model.language_model import LanguageModel
+from onesense.sae.dictionary import Dictionary
+from onesense.text.windows import Window, batch_windows
+
+_LATENTS_AT_ONCE = 2**22  # 16 MiB of float32: what is encoded is still in cache when it is looked through
+_CALIBRATION_ROWS = 8
+# Hooks sit on the model, so two threads must not read from it at the same time.
+_READING = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """Activations of a batch at the positions that count for something, row by row."""
+
+    activations: Tensor  # [n, d_in]
+    norms: Tensor  # [n] float32 on the CPU
+    row: np.ndarray  # [n]
+    position: np.ndarray  # [n] within the window
+
+
+@dataclass(frozen=True, slots=True)
+class ContextPass:
+    """Turns a shard into its partial result; can be sent to another process.
+
+    Attributes:
+        model: The model.
+        dictionary: The dictionary, in the model's dtype and on its device.
+        shape: How much is kept.
+        most_norm: Positions with a larger norm do not count.
+        batch_tokens: Most tokens of a batch.
+        tables: Windows by shard index.
+        done: Told the number of tokens after each batch.
+    """
+
+    model: LanguageModel
+    dictionary: Dictionary
+    shape: ContextShape
+    most_norm: float
+    batch_tokens: int
+    tables: Mapping[int, WindowTable] = field(default_factory=dict)
+    done: Callable[[int], None] | None = None
+
+    def with_tables(
+        self, tables: Mapping[int, WindowTable], done: Callable[[int], None] | None
+    ) -> ContextPass:
+        """The same pass over other shards."""
+        return replace(self, tables=tables, done=done)
+
+    def __call__(self, shard: Shard) -> Arrays:
+        """Statistics and contexts of one shard.
+
+        Raises:
+            NumericalError: NaN or infinity among the activations.
+        """
+        table = self.tables[shard.index]
+        accumulator = ShardAccumulator(self.shape, table)
+        prefix = 0 if self.model.bos_id is None else 1
+        for batch in plan_batches((table.length + prefix).tolist(), self.batch_tokens):
+            self._take(accumulator, batch)
+            if self.done is not None:
+                self.done(int(table.length[batch].sum()))
+        return accumulator.partial()
+
+    def _take(self, accumulator: ShardAccumulator, batch: list[int]) -> None:
+        table = accumulator.table
+        windows = [
+            Window(int(table.document[row]), int(table.start[row]), window_ids(table, row)) for row in batch
+        ]
+        read = _read(self.model, self.dictionary.hook_point, windows)
+        usual = (read.norms <= self.most_norm).numpy()
+        accumulator.count_tokens(
+            seen=int(table.length[batch].sum()), counted=int(usual.sum()), outliers=int((~usual).sum())
+        )
+        row, position = read.row[usual], read.position[usual].astype(np.int32)
+        activations = read.activations
+        if not usual.all():
+            activations = activations[torch.from_numpy(usual).to(activations.device)]
+        numbers = np.asarray(batch, dtype=np.int32)
+        at_once = max(_LATENTS_AT_ONCE // self.shape.n_features, 1)
+        edges = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=len(batch)))])
+        for rows in row_chunks(np.diff(edges).tolist(), at_once):
+            part = slice(int(edges[rows.start]), int(edges[rows.stop]))
+            if part.start == part.stop:
+                continue
+            with torch.no_grad():
+                latents = self.dictionary.encode(activations[part])
+            try:
+                firings = firings_of(latents, numbers[row[part]], position[part])
+            except NotFiniteError as error:
+                where = part.start + error.token
+                raise _not_finite(
+                    self.dictionary.hook_point, windows[row[where]], int(position[where])
+                ) from error
+            accumulator.update(firings)
+
+
+def median_norm(model: LanguageModel, point: HookPoint, windows: Sequence[Window]) -> float:
+    """Median norm of the activations of some windows; infinity where no token of theirs counts.
+
+    Raises:
+        NumericalError: NaN or infinity among the activations.
+    """
+    norms: list[float] = []
+    for start in range(0, len(windows), _CALIBRATION_ROWS):
+        norms.extend(_read(model, point, windows[start : start + _CALIBRATION_ROWS]).norms.tolist())
+    return statistics.median(norms) if norms else float("inf")
+
+
+def _read(model: LanguageModel, point: HookPoint, windows: Sequence[Window]) -> _Read:
+    """Activations at every position that is neither BOS, special nor padding."""
+    batch = batch_windows(model, windows)
+    with _READING:
+        activations = capture(model, batch, [point])[point]
+    row, column = batch.content.nonzero(as_tuple=True)
+    kept = activations[row, column]
+    norms = torch.linalg.vector_norm(kept, dim=-1, dtype=torch.float32).cpu()
+    prefix = 0 if model.bos_id is None else 1
+    read = _Read(kept, norms, row.cpu().numpy(), column.cpu().numpy() - prefix)
+    if not bool(torch.isfinite(norms).all()):
+        finite = torch.isfinite(kept).all(dim=-1).cpu()
+        if not bool(finite.all()):
+            first = int((~finite).nonzero()[0, 0])
+            raise _not_finite(point, windows[read.row[first]], int(read.position[first]))
+    return read
+
+
+def _not_finite(point: HookPoint, window: Window, position: int) -> NumericalError:
+    return NumericalError(
+        f"NaN or infinity at {point} in document {window.document}, token {window.start + position}.",
+        hint="Run the model in float32; if it stays, the weights are damaged.",
+    )

@@ -1,0 +1,197 @@
+"""Contexts on disk, and the class that reads them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onesense.errors import FormatError, NotFoundError
+from onesense.features.bands import band_counts, band_limits
+from onesense.features.context_accumulator import Arrays, ContextAccumulator
+from onesense.store.run_folder import RunFolder
+
+STATISTICS = "stats"
+FEATURES_PER_BLOCK = 256
+_BLOCKS_IN_MEMORY = 4
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Context:
+    """A stretch of text around a place where a feature fires.
+
+    Attributes:
+        document: Number of the document.
+        position: Offset of the peak within the document, in tokens, BOS not counted.
+        token_ids: The tokens around it, up to the edges of the window that the model saw, int64 [n].
+        activations: The feature's activation at each of them, float32 [n]; 0 where a token does not count
+            (special, or of outlying norm). Exact at the peak, rounded to float16 elsewhere.
+        peak: Index of the peak among ``token_ids``.
+    """
+
+    document: int
+    position: int
+    token_ids: NDArray[np.int64]
+    activations: NDArray[np.float32]
+    peak: int
+
+    @property
+    def activation(self) -> float:
+        """The activation at the peak."""
+        return float(self.activations[self.peak])
+
+
+def block_name(block: int) -> str:
+    """Name of the result that holds a block of features."""
+    return f"contexts/block-{block:04d}"
+
+
+def write_contexts(run: RunFolder, accumulator: ContextAccumulator, identity: Arrays) -> None:
+    """Write blocks of contexts, then the statistics, whose presence says that all is there.
+
+    Args:
+        run: Where to.
+        accumulator: All the text, merged.
+        identity: Arrays to keep beside the statistics: what they were made from.
+
+    Raises:
+        StorageError: The disk is full, read-only or out of reach.
+    """
+    n = accumulator.shape.n_features
+    for block, start in enumerate(range(0, n, FEATURES_PER_BLOCK)):
+        run.write_result(block_name(block), accumulator.block(start, min(start + FEATURES_PER_BLOCK, n)))
+    layout = np.array([FEATURES_PER_BLOCK, accumulator.shape.bands], np.int64)
+    run.write_result(STATISTICS, {**accumulator.statistics(), **identity, "layout": layout})
+
+
+class Contexts:
+    """Statistics and contexts of every feature of a run.
+
+    Attributes:
+        count: Firings of each feature, int64 [d_sae].
+        mean: Mean activation over the firings, float64 [d_sae]; 0 where there are none.
+        variance: Population variance over the firings, float64 [d_sae].
+        maximum: Largest activation, float32 [d_sae].
+        histogram: Firings by bin of ``bands.histogram_edges``, int64 [d_sae, N_BINS].
+        tokens_counted: Tokens that count (not BOS, special, padding, or outlying): what a density is out of.
+        tokens_seen: Tokens of the text, those that do not count included.
+        outliers: Tokens left out because the norm of their activation is outlying.
+        n_bands: Activation bands of the sample.
+    """
+
+    def __init__(self, run: RunFolder) -> None:
+        self._run = run
+        statistics = run.read_result(STATISTICS)
+        try:
+            self.count: NDArray[np.int64] = statistics["count"]
+            self.mean: NDArray[np.float64] = statistics["mean"]
+            self.variance: NDArray[np.float64] = statistics["variance"]
+            self.maximum: NDArray[np.float32] = statistics["maximum"]
+            self.histogram: NDArray[np.int64] = statistics["histogram"]
+            self.tokens_counted, self.tokens_seen, self.outliers = (
+                int(statistics[name][0]) for name in ("tokens", "tokens_seen", "outliers")
+            )
+            self._per_block, self.n_bands = (int(number) for number in statistics["layout"])
+        except (KeyError, ValueError, IndexError) as error:
+            raise FormatError(
+                f"{run.result_path(STATISTICS)} does not hold context statistics ({error}).",
+                hint="Delete the run folder and run `onesense extract` again.",
+            ) from error
+        self._block = lru_cache(_BLOCKS_IN_MEMORY)(self._read_block)
+
+    @classmethod
+    def open(cls, run_folder: RunFolder | Path | str) -> Contexts:
+        """Open the contexts of a run.
+
+        Raises:
+            NotFoundError: There is no such run, or its contexts are not finished.
+            FormatError: A file is damaged.
+        """
+        run = run_folder if isinstance(run_folder, RunFolder) else RunFolder.open(run_folder)
+        return cls(run)
+
+    @property
+    def n_features(self) -> int:
+        """Number of features."""
+        return len(self.count)
+
+    @property
+    def density(self) -> NDArray[np.float64]:
+        """Share of the counted tokens at which each feature fires, [d_sae]."""
+        share: NDArray[np.float64] = self.count / max(self.tokens_counted, 1)
+        return share
+
+    def top(self, feature: int) -> list[Context]:
+        """The strongest contexts of a feature, strongest first, each from another document.
+
+        Raises:
+            NotFoundError: There is no such feature.
+        """
+        return self._contexts("top", feature, ())
+
+    def sample(self, feature: int, band: int) -> list[Context]:
+        """A uniform random sample of a feature's firings in one band; its first m are a sample of m.
+
+        The activation at the peak is in the band; a neighbour's may be larger.
+
+        Args:
+            feature: The feature.
+            band: 0 is the octave of the feature's largest activation, then each octave below it; the last
+                band holds all the rest. See ``band_limits``.
+
+        Raises:
+            NotFoundError: There is no such feature or band.
+        """
+        if not 0 <= band < self.n_bands:
+            raise NotFoundError(f"There is no band {band}.", hint=f"Bands run from 0 to {self.n_bands - 1}.")
+        return self._contexts("sample", feature, (band,))
+
+    def band_limits(self, feature: int) -> list[tuple[float, float]]:
+        """Lower and upper limit of each band's activations; empty where the feature never fired."""
+        maximum = float(self.maximum[self._checked(feature)])
+        return band_limits(maximum, self.n_bands) if maximum > 0 else []
+
+    def band_counts(self, feature: int) -> NDArray[np.int64]:
+        """Firings in each band, [n_bands]: what a sample's contexts stand for."""
+        feature = self._checked(feature)
+        return band_counts(self.histogram[feature], float(self.maximum[feature]), self.n_bands)
+
+    def _checked(self, feature: int) -> int:
+        if not 0 <= feature < self.n_features:
+            raise NotFoundError(
+                f"There is no feature {feature}.", hint=f"Features run from 0 to {self.n_features - 1}."
+            )
+        return feature
+
+    def _read_block(self, block: int) -> Arrays:
+        return self._run.read_result(block_name(block))
+
+    def _contexts(self, kind: str, feature: int, band: tuple[int, ...]) -> list[Context]:
+        block, row = divmod(self._checked(feature), self._per_block)
+        arrays = self._block(block)
+        where = (row, *band)
+
+        def column(name: str) -> NDArray[Any]:
+            array: NDArray[Any] = arrays[f"{kind}_{name}"][where]
+            return array
+
+        used = int((column("length") > 0).sum())
+        contexts = []
+        for slot in range(used):
+            length, peak = int(column("length")[slot]), int(column("peak")[slot])
+            activations = column("activations")[slot, :length].astype(np.float32)
+            activations[peak] = column("activation")[slot]
+            contexts.append(
+                Context(
+                    document=int(column("document")[slot]),
+                    position=int(column("position")[slot]),
+                    token_ids=column("tokens")[slot, :length].astype(np.int64),
+                    activations=activations,
+                    peak=peak,
+                )
+            )
+        return contexts

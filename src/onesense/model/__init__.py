@@ -1,0 +1,1 @@
+"""The language model layer: load, hook points, capture, hooks."""

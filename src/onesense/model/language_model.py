@@ -1,0 +1,220 @@
+"""The language model: a Hugging Face causal LM behind one small, typed face."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import Any, Literal, NamedTuple
+
+import torch
+from interp_engine.mappers import tlens_hook_to_point
+from interp_engine.model import EagerModel
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from onesense.errors import ConfigurationError, HookPointError
+from onesense.model.hook_points import MAPPABLE_SUFFIXES, HookPoint
+
+Side = Literal["input", "output"]
+
+
+class ResolvedPoint(NamedTuple):
+    """Where a hook point lives in the module tree."""
+
+    module: nn.Module
+    side: Side
+    width: int
+
+
+class _NoTokenizer:
+    """Stands in where a model comes without a tokenizer, so that interp-engine does not go looking for one."""
+
+    bos_token_id = None
+    eos_token_id = None
+    pad_token_id = None
+    chat_template = None
+
+
+class LanguageModel:
+    """A causal LM with its weights as published: never folded, never altered in place.
+
+    Attributes:
+        name: What it was asked for by.
+        hf: The Hugging Face model, in eval mode, with gradients off.
+        tokenizer: Its tokenizer, or None.
+        family: ``config.model_type``, such as ``gpt2`` or ``llama``.
+        n_layers: Number of blocks.
+        d_model: Width of the residual stream.
+        d_mlp: Width of the MLP's neurons, or 0 where the configuration does not say.
+        vocab_size: Tokens that the tokenizer knows; padding rows of the embedding do not count.
+        max_context: Longest sequence in tokens.
+        bos_id: The token put before every text, or None. Id 0 is an id like any other.
+        special_ids: Tokens that never count in statistics.
+    """
+
+    def __init__(self, hf: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, name: str) -> None:
+        self.name = name
+        self.hf = hf.eval()
+        self.hf.requires_grad_(False)
+        self.tokenizer = tokenizer
+        config: Any = hf.config.get_text_config()
+        self.family: str = config.model_type
+        self.n_layers: int = config.num_hidden_layers
+        self.d_model: int = config.hidden_size
+        self.d_mlp: int = _first_int(config, ("intermediate_size", "n_inner")) or _default_d_mlp(config)
+        self.max_context: int = _first_int(config, ("max_position_embeddings", "n_positions")) or 2048
+        rows = hf.get_input_embeddings().weight.shape[0]  # type: ignore[union-attr]
+        self.vocab_size: int = rows if tokenizer is None else min(rows, len(tokenizer))
+        self.bos_id: int | None = None if tokenizer is None else tokenizer.bos_token_id
+        self.special_ids: frozenset[int] = (
+            frozenset() if tokenizer is None else frozenset(tokenizer.all_special_ids)
+        )
+        self._eager = EagerModel(
+            name, hf_model=hf, tokenizer=tokenizer if tokenizer is not None else _NoTokenizer()
+        )
+        self._resolved: dict[HookPoint, ResolvedPoint] = {}
+
+    @classmethod
+    def from_hf(
+        cls, hf: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, name: str
+    ) -> LanguageModel:
+        """Wrap a model that is loaded already."""
+        return cls(hf, tokenizer, name)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Number format of the weights."""
+        return self.hf.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.hf.device
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over the shape of the model and every weight, as 64 hex digits."""
+        digest = hashlib.sha256()
+        config: dict[str, Any] = self.hf.config.get_text_config().to_dict()
+        shape = {key: config.get(key) for key in ("model_type", "hidden_size", "num_hidden_layers", "vocab_size")}
+        digest.update(json.dumps(shape, sort_keys=True).encode())
+        for name, tensor in sorted(self.hf.state_dict().items()):
+            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+            flat = tensor.detach().cpu().contiguous().reshape(-1)
+            digest.update(flat.view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+    def resolve(self, point: HookPoint) -> ResolvedPoint:
+        """Find the module and side where a hook point is read and written.
+
+        Raises:
+            HookPointError: The layer is out of range, or this family has no such place.
+        """
+        if point not in self._resolved:
+            self._resolved[point] = self._resolve(point)
+        return self._resolved[point]
+
+    def _resolve(self, point: HookPoint) -> ResolvedPoint:
+        if not 0 <= point.layer < self.n_layers:
+            raise HookPointError(
+                f"`{point}`: layer {point.layer} is out of range; `{self.name}` has {self.n_layers} layers.",
+                hint=f"Layers run from 0 to {self.n_layers - 1}.",
+            )
+        try:
+            address = tlens_hook_to_point(point.name, self._eager)
+            module, side = self._eager.resolve_point(address.name, point.layer)
+        except (ValueError, KeyError, AttributeError, LookupError) as error:
+            mappable = ", ".join(suffix for suffix in MAPPABLE_SUFFIXES if suffix != point.suffix)
+            raise HookPointError(
+                f"`{point}` does not map in `{self.name}` (a {self.family} model): {error}",
+                hint=f"Other places in a block: {mappable}.",
+            ) from error
+        if side not in ("input", "output"):
+            raise HookPointError(
+                f"`{point}` is one of several outputs of its module and cannot be edited.",
+                hint="Use a place in the residual stream, such as hook_resid_post.",
+            )
+        return ResolvedPoint(module, side, self._width(point))
+
+    def _width(self, point: HookPoint) -> int:
+        if point.suffix in ("mlp.hook_post", "mlp.hook_pre"):
+            return self.d_mlp
+        if point.suffix == "attn.hook_z":
+            config: Any = self.hf.config.get_text_config()
+            head = getattr(config, "head_dim", None) or self.d_model // config.num_attention_heads
+            return int(head * config.num_attention_heads)
+        return self.d_model
+
+    def copy_as(self, dtype: torch.dtype) -> LanguageModel:
+        """The same model in another number format; itself where the format is the same already."""
+        if dtype == self.dtype:
+            return self
+        config = self.hf.config
+        with torch.device("meta"):
+            twin = type(self.hf)(config)
+        state = {name: tensor.to(dtype) for name, tensor in self.hf.state_dict().items()}
+        twin.load_state_dict(state, strict=False, assign=True)
+        _materialise_buffers(self.hf, twin)
+        twin.tie_weights()
+        twin.generation_config = self.hf.generation_config
+        copy = LanguageModel(twin, self.tokenizer, self.name)
+        copy.__dict__["fingerprint"] = self.fingerprint
+        return copy
+
+    def require_tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer.
+
+        Raises:
+            ConfigurationError: The model came without one.
+        """
+        if self.tokenizer is None:
+            raise ConfigurationError(
+                f"`{self.name}` has no tokenizer, so text cannot be turned into tokens.",
+                hint="Put the tokenizer's files into the model's folder.",
+            )
+        return self.tokenizer
+
+    def token_strings(self, ids: Iterable[int]) -> list[str]:
+        """The text of each token by itself; a part of a character shows as the replacement character."""
+        tokenizer = self.require_tokenizer()
+        return [str(tokenizer.decode([int(token)], clean_up_tokenization_spaces=False)) for token in ids]
+
+    def vocabulary(self) -> list[str]:
+        """The tokenizer's own spelling of each token (``Ġthe``), by id."""
+        tokenizer = self.require_tokenizer()
+        spelled: Any = tokenizer.convert_ids_to_tokens(list(range(self.vocab_size)))
+        return ["" if token is None else str(token) for token in spelled]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of a sequence, special tokens left out."""
+        tokenizer = self.require_tokenizer()
+        return str(
+            tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        )
+
+
+def _first_int(config: Any, names: Sequence[str]) -> int | None:
+    for name in names:
+        value = getattr(config, name, None)
+        if isinstance(value, int) and value > 0:
+            return value
+    return None
+
+
+def _default_d_mlp(config: Any) -> int:
+    # GPT-2's configuration leaves n_inner empty, which means four times the width.
+    return 4 * int(config.hidden_size) if config.model_type in ("gpt2", "gptj", "gpt_neo") else 0
+
+
+def _materialise_buffers(source: nn.Module, target: nn.Module) -> None:
+    """Copy buffers that a state dict leaves out (rotary frequencies), in their own format."""
+    modules = dict(target.named_modules())
+    for path, module in source.named_modules():
+        for name, buffer in module._buffers.items():
+            if buffer is not None:
+                modules[path]._buffers[name] = buffer.clone()
+        original = getattr(module, "original_inv_freq", None)
+        if isinstance(original, torch.Tensor):
+            modules[path].original_inv_freq = original.clone()  # type: ignore[assignment]

@@ -1,0 +1,178 @@
+"""Load a model by hub name, TransformerLens name, local folder, GGUF file, or ``demo``."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from onesense.config import cache_directory
+from onesense.errors import ConfigurationError, FormatError, NetworkError, NotFoundError, OnesenseError
+from onesense.model.demo_model import DEMO_NAME, DEMO_SHA256, demo_gguf, verify_demo_gguf
+from onesense.model.dtype import resolve_device, resolve_dtype
+from onesense.model.language_model import LanguageModel
+from onesense.model.names import hub_name
+from onesense.store.atomic import atomic_folder
+
+
+def load_model(
+    name: str = DEMO_NAME, *, dtype: str = "float32", device: str = "auto", revision: str | None = None
+) -> LanguageModel:
+    """Load a causal language model.
+
+    Args:
+        name: ``demo``, a hub name, a TransformerLens name (``gpt2-small``), a local folder, or a ``.gguf`` file.
+        dtype: ``float32``, ``bfloat16``, ``float16`` or ``auto``.
+        device: ``auto``, ``cpu``, ``cuda``, ``mps``.
+        revision: Commit or tag on the hub.
+
+    Raises:
+        NotFoundError: No such folder, file or model.
+        NetworkError: Neither in the cache nor reachable.
+        FormatError: The files are damaged.
+        ConfigurationError: Empty name, unknown dtype or device.
+    """
+    if not name.strip():
+        raise ConfigurationError("The model's name is empty.", hint="Give a hub name, a folder, or `demo`.")
+    place = resolve_device(device)
+    number_format = resolve_dtype(dtype, place)
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    source = _source(name)
+    hf = _load_hf(name, source, number_format, revision)
+    tokenizer = _load_tokenizer(source, revision)
+    return LanguageModel(hf.to(place), tokenizer, name)  # type: ignore[arg-type]
+
+
+def save_model(model: LanguageModel, folder: Path) -> Path:
+    """Write a model and its tokenizer as a plain Hugging Face folder.
+
+    A model that was read from GGUF is marked as quantized and refuses to be saved; its weights are plain
+    tensors by then, so the mark is dropped.
+
+    Raises:
+        StorageError: The folder cannot be written or exists already.
+    """
+    _forget_quantization(model.hf)
+    with atomic_folder(folder) as temporary:
+        model.hf.save_pretrained(temporary, safe_serialization=True)
+        if model.tokenizer is not None:
+            model.tokenizer.save_pretrained(temporary)
+    return folder
+
+
+def _source(name: str) -> str:
+    """Where the files are: a local folder, or a name on the hub."""
+    if name == DEMO_NAME:
+        return str(_converted_demo())
+    path = Path(name).expanduser()
+    if name.lower().endswith(".gguf"):
+        if not path.is_file():
+            raise NotFoundError(f"There is no file {path}.", hint="Check the path.")
+        return str(_converted(path, _sha256(path)))
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise FormatError(
+                f"{path} has no config.json, so it is not a model's folder.",
+                hint="Point to the folder that holds config.json and the weights.",
+            )
+        return str(path)
+    if path.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise NotFoundError(f"{name} is not a model's folder.", hint="Check the path.")
+    return hub_name(name)
+
+
+def _converted_demo() -> Path:
+    target = _conversion_folder(DEMO_SHA256)
+    if target.is_dir():
+        return target
+    path = demo_gguf()
+    verify_demo_gguf(path)
+    return _converted(path, DEMO_SHA256)
+
+
+def _conversion_folder(sha256: str) -> Path:
+    return cache_directory() / "models" / f"gguf-{sha256[:16]}"
+
+
+def _converted(path: Path, sha256: str) -> Path:
+    """Dequantise a GGUF file once and keep it as safetensors: reading GGUF takes many times longer."""
+    target = _conversion_folder(sha256)
+    if target.is_dir():
+        return target
+    try:
+        hf = AutoModelForCausalLM.from_pretrained(
+            str(path.parent), gguf_file=path.name, dtype=torch.float32, trust_remote_code=False
+        )
+        tokenizer = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
+    except OnesenseError:
+        raise
+    except Exception as error:
+        raise FormatError(
+            f"{path} could not be read as a GGUF model: {_first_line(error)}",
+            hint="The file may be cut short, or of a family that transformers does not read from GGUF.",
+        ) from error
+    save_model(LanguageModel(hf, tokenizer, path.name), target)
+    return target
+
+
+def _forget_quantization(hf: PreTrainedModel) -> None:
+    if getattr(hf, "hf_quantizer", None) is not None:
+        hf.hf_quantizer = None  # type: ignore[assignment]
+    if hasattr(hf.config, "quantization_config"):
+        del hf.config.quantization_config
+
+
+def _load_hf(name: str, source: str, dtype: torch.dtype, revision: str | None) -> Any:
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            source, dtype=dtype, revision=revision or "main", trust_remote_code=False
+        )
+    except OSError as error:
+        raise _loading_error(name, source, error) from error
+    except Exception as error:
+        raise FormatError(
+            f"The model `{name}` could not be loaded: {_first_line(error)}",
+            hint="Its weights may be damaged or of an architecture that transformers does not know.",
+        ) from error
+
+
+def _loading_error(name: str, source: str, error: OSError) -> OnesenseError:
+    if Path(source).is_dir():
+        return FormatError(
+            f"The weights in {source} could not be read: {_first_line(error)}",
+            hint="The folder needs config.json and *.safetensors.",
+        )
+    text = str(error)
+    if "is not a local folder and is not a valid model identifier" in text or "404" in text:
+        return NotFoundError(
+            f"There is no model `{name}` on the hub.", hint="Check the name; private ones need `hf auth login`."
+        )
+    return NetworkError(
+        f"The model `{name}` is neither in the local cache nor reachable.",
+        hint="Connect once to download it, or give a local folder; `demo` works offline.",
+    )
+
+
+def _load_tokenizer(source: str, revision: str | None) -> PreTrainedTokenizerBase | None:
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            source, revision=revision or "main", trust_remote_code=False
+        )
+    except Exception:
+        # A folder without tokenizer files is legitimate: token ids can be given instead of text.
+        return None
+    return tokenizer if len(tokenizer) > 0 else None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

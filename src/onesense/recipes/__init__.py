@@ -1,0 +1,1 @@
+"""How the packaged data was made."""

@@ -1,0 +1,1 @@
+"""Dictionaries (sparse autoencoders): read, check, write, train."""

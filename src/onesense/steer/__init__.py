@@ -1,0 +1,1 @@
+"""Edits and recipes, applied to a model while it runs."""

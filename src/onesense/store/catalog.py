@@ -1,0 +1,347 @@
+"""The catalogue of a run: features in SQLite, with full-text search.
+
+One process writes, any number read meanwhile (write-ahead log). Equal rows give equal content, so a run that
+was killed in a transaction and resumed ends with the same database as one that was not.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import math
+import os
+import re
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+from urllib.parse import quote
+
+from onesense.errors import ConfigurationError, NotFoundError, StorageError
+from onesense.store.disk_errors import disk_errors
+from onesense.store.migrations import check_complete, check_known, migrate
+from onesense.store.sqlite_errors import primary_code, sqlite_errors
+
+SORT_COLUMNS = (
+    "feature",
+    "mean",
+    "std",
+    "skewness",
+    "kurtosis",
+    "sparsity",
+    "density",
+    "max_activation",
+)
+"""What :meth:`Catalog.page` can sort by."""
+
+ExplanationStatus = Literal["ok", "refused", "truncated", "unparseable", "http_error"]
+
+_MAX_INTEGER = 2**63 - 1
+_MAX_QUERY_CHARACTERS = 1000
+_MAX_QUERY_WORDS = 32
+_BUSY_SECONDS = 10.0
+# How byte-level and SentencePiece vocabularies spell a space or a line break: no part of the word.
+_WORD_MARKS = re.compile("[\u0120\u2581\u010a]")
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureRow:
+    """One feature of the catalogue. A number that is unknown or NaN is None.
+
+    Attributes:
+        feature: Id of the latent.
+        mean: Mean of its logit-lens vector.
+        std: Population standard deviation.
+        skewness: E[z^3].
+        kurtosis: E[z^4], not excess.
+        sparsity: log10(firing frequency + 1e-10).
+        density: Share of tokens on which it fires, in our contexts.
+        max_activation: Largest activation in our contexts.
+        top_tokens: Tokens that it promotes most, strongest first.
+        bottom_tokens: Tokens that it suppresses most, strongest first.
+    """
+
+    feature: int
+    mean: float | None = None
+    std: float | None = None
+    skewness: float | None = None
+    kurtosis: float | None = None
+    sparsity: float | None = None
+    density: float | None = None
+    max_activation: float | None = None
+    top_tokens: Sequence[str] = ()
+    bottom_tokens: Sequence[str] = ()
+
+
+_COLUMNS = tuple(field.name for field in fields(FeatureRow))
+_INSERT = f"INSERT INTO features ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"
+_SELECT = f"SELECT {', '.join(f'features.{name}' for name in _COLUMNS)} FROM features"
+
+
+class Catalog:
+    """The database of one run folder. Use it as a context manager, or call :meth:`close`.
+
+    Args:
+        path: The file, `catalog.sqlite`.
+        read_only: Look on without ever writing; the file must exist.
+
+    Raises:
+        NotFoundError: Read-only, and there is no such file.
+        FormatError: The file is damaged or no catalogue.
+        IncompatibleError: A newer onesense wrote it.
+        StorageError: It cannot be opened or written.
+    """
+
+    def __init__(self, path: Path | str, *, read_only: bool = False) -> None:
+        self.path = Path(path)
+        with disk_errors(self.path, action="read" if read_only else "write"):
+            exists = self.path.exists()
+            if not read_only:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+        if read_only and not exists:
+            raise NotFoundError(
+                f"There is no catalogue {self.path}.", hint="Run `onesense extract` into that folder first."
+            )
+        with sqlite_errors(self.path):
+            self._connection = _connect_reader(self.path) if read_only else _connect(self.path, "rwc")
+            try:
+                self._prepare(read_only)
+            except BaseException:
+                self._connection.close()
+                raise
+
+    def close(self) -> None:
+        """Close the connection; the last one folds the write-ahead log into the file."""
+        with sqlite_errors(self.path):
+            self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def replace_features(self, rows: Iterable[FeatureRow]) -> None:
+        """Put these features in place of all there are, in one transaction.
+
+        Rows that the catalogue already holds are left alone, so doing it again changes no byte.
+
+        Raises:
+            StorageError: The disk is full; the old features are still there.
+        """
+        values = sorted((_storable(row) for row in rows), key=lambda value: int(value[0]))
+        digest = hashlib.sha256(json.dumps(values, allow_nan=False).encode("ascii")).hexdigest()
+        with self._transaction() as connection:
+            if _fact(connection, "features_sha256") == digest:
+                return
+            connection.execute("DELETE FROM features")
+            connection.execute("DELETE FROM search")
+            connection.executemany(_INSERT, values)
+            explanations = dict(
+                connection.execute("SELECT feature, text FROM explanations WHERE status = 'ok'").fetchall()
+            )
+            connection.executemany(
+                "INSERT INTO search (rowid, promoted, suppressed, explanation) VALUES (?, ?, ?, ?)",
+                (
+                    (value[0], _words(value[-2]), _words(value[-1]), explanations.get(value[0], ""))
+                    for value in values
+                ),
+            )
+            connection.execute("INSERT OR REPLACE INTO facts VALUES ('features_sha256', ?)", (digest,))
+
+    def set_explanation(self, feature: int, text: str, status: ExplanationStatus = "ok") -> None:
+        """Keep what a feature is said to mean. Only one with status "ok" can be found by searching.
+
+        Raises:
+            NotFoundError: The catalogue has no such feature.
+        """
+        self.feature(feature)
+        clean = _well_formed(text)
+        with self._transaction() as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO explanations (feature, status, text) VALUES (?, ?, ?)",
+                (feature, status, clean),
+            )
+            searched = clean if status == "ok" else ""
+            connection.execute("UPDATE search SET explanation = ? WHERE rowid = ?", (searched, feature))
+
+    def explanation(self, feature: int) -> tuple[str, str] | None:
+        """Status and text of a feature's explanation, or None."""
+        if not 0 <= feature <= _MAX_INTEGER:
+            return None
+        with sqlite_errors(self.path):
+            row = self._connection.execute(
+                "SELECT status, text FROM explanations WHERE feature = ?", (feature,)
+            ).fetchone()
+        return None if row is None else (str(row[0]), str(row[1]))
+
+    def search(self, query: str, limit: int = 20) -> list[FeatureRow]:
+        """Features whose tokens or explanation hold every word of `query`, best match first.
+
+        Every character is taken as text, except that a `*` at the end of a word stands for any ending.
+
+        Raises:
+            ConfigurationError: A negative limit.
+        """
+        expression = match_expression(query)
+        _check_range("limit", limit)
+        if expression is None:
+            return []
+        with sqlite_errors(self.path):
+            found = self._connection.execute(
+                f"{_SELECT} JOIN search ON search.rowid = features.feature"
+                " WHERE search MATCH ? ORDER BY search.rank, features.feature LIMIT ?",
+                (expression, limit),
+            ).fetchall()
+        return [_row(values) for values in found]
+
+    def feature(self, feature: int) -> FeatureRow:
+        """One feature.
+
+        Raises:
+            NotFoundError: The catalogue has no such feature; the message gives the range.
+        """
+        with sqlite_errors(self.path):
+            found = None
+            if 0 <= feature <= _MAX_INTEGER:
+                found = self._connection.execute(f"{_SELECT} WHERE feature = ?", (feature,)).fetchone()
+            if found is None:
+                low, high = self._connection.execute(
+                    "SELECT min(feature), max(feature) FROM features"
+                ).fetchone()
+                hint = "It has none." if high is None else f"It has features {low} to {high}."
+                raise NotFoundError(f"{self.path} has no feature {feature}.", hint=hint)
+        return _row(found)
+
+    def count(self) -> int:
+        """Number of features."""
+        with sqlite_errors(self.path):
+            return int(self._connection.execute("SELECT count(*) FROM features").fetchone()[0])
+
+    def page(
+        self, sort: str = "feature", descending: bool = False, offset: int = 0, limit: int = 50
+    ) -> list[FeatureRow]:
+        """A stretch of the features in the order of a column; unknown values last, ties by feature.
+
+        Raises:
+            ConfigurationError: Not one of :data:`SORT_COLUMNS`, or a negative offset or limit.
+        """
+        if sort not in SORT_COLUMNS:
+            near = difflib.get_close_matches(sort, SORT_COLUMNS, n=1)
+            meant = f" Did you mean {near[0]}?" if near else ""
+            raise ConfigurationError(
+                f"Cannot sort features by {sort!r}.{meant}", hint=f"Choose from: {', '.join(SORT_COLUMNS)}."
+            )
+        _check_range("offset", offset)
+        _check_range("limit", limit)
+        direction = "DESC" if descending else "ASC"
+        with sqlite_errors(self.path):
+            found = self._connection.execute(
+                f"{_SELECT} ORDER BY {sort} IS NULL, {sort} {direction}, feature LIMIT ? OFFSET ?",
+                (limit, offset),
+            ).fetchall()
+        return [_row(values) for values in found]
+
+    def _prepare(self, read_only: bool) -> None:
+        check_known(self._connection, str(self.path))
+        if read_only:
+            check_complete(self._connection, str(self.path))
+            return
+        self._connection.execute("PRAGMA journal_mode = WAL")
+        self._connection.execute("PRAGMA synchronous = FULL")
+        migrate(self._connection)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with sqlite_errors(self.path):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:  # a full disk has rolled it back already
+                    self._connection.execute("ROLLBACK")
+                raise
+
+
+def match_expression(query: str) -> str | None:
+    """The FTS5 expression that asks for every word of `query`, each a quoted phrase; None for no words.
+
+    FTS5 reads no operator inside quotes, so nothing that a user types can be syntax
+    (https://www.sqlite.org/fts5.html#full_text_query_syntax).
+    """
+    text = _well_formed(query[:_MAX_QUERY_CHARACTERS]).replace("\0", " ")
+    phrases = []
+    for word in text.split()[:_MAX_QUERY_WORDS]:
+        stem = word.rstrip("*")
+        if any(character.isalnum() for character in stem):
+            quoted = stem.replace('"', '""')
+            phrases.append(f'"{quoted}"{"*" if word != stem else ""}')
+    return " ".join(phrases) or None
+
+
+def _connect(path: Path, mode: str, *, immutable: bool = False) -> sqlite3.Connection:
+    address = f"file:{quote(os.fsencode(path.absolute()))}?mode={mode}{'&immutable=1' if immutable else ''}"
+    return sqlite3.connect(
+        address, uri=True, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+    )
+
+
+def _connect_reader(path: Path) -> sqlite3.Connection:
+    """A reader, also where nothing can be created beside the file (a read-only disk)."""
+    connection = _connect(path, "ro")
+    try:
+        connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+    except sqlite3.OperationalError as error:
+        connection.close()
+        blocked = primary_code(error) in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
+        if not blocked:
+            raise
+        if path.with_name(f"{path.name}-wal").exists():
+            raise StorageError(
+                f"Cannot read {path}: it has unfinished writes, and its folder is read-only.",
+                hint="Open it once where it can be written to.",
+            ) from error
+        return _connect(path, "ro", immutable=True)
+    return connection
+
+
+def _fact(connection: sqlite3.Connection, name: str) -> str | None:
+    row = connection.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+    return None if row is None else str(row[0])
+
+
+def _storable(row: FeatureRow) -> tuple[Any, ...]:
+    numbers = [_finite(getattr(row, name)) for name in _COLUMNS[1:-2]]
+    return (int(row.feature), *numbers, json.dumps(list(row.top_tokens)), json.dumps(list(row.bottom_tokens)))
+
+
+def _finite(number: float | None) -> float | None:
+    return None if number is None or not math.isfinite(number) else float(number)
+
+
+def _row(values: Sequence[Any]) -> FeatureRow:
+    named = dict(zip(_COLUMNS, values, strict=True))
+    for name in ("top_tokens", "bottom_tokens"):
+        named[name] = tuple(json.loads(named[name]))
+    return FeatureRow(**named)
+
+
+def _words(tokens: str) -> str:
+    return _well_formed(_WORD_MARKS.sub(" ", " ".join(json.loads(tokens))))
+
+
+def _well_formed(text: str) -> str:
+    """Text that UTF-8 can hold: halves of surrogate pairs become question marks."""
+    return text.encode("utf-8", errors="replace").decode("utf-8")
+
+
+def _check_range(name: str, value: int) -> None:
+    if not 0 <= value <= _MAX_INTEGER:
+        raise ConfigurationError(f"{name} cannot be {value}.", hint="Give a number from 0 up.")
