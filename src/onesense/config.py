@@ -218,8 +218,8 @@ def _toml() -> dict[str, Any]:
 
 
 def _line_of(name: str, text: str) -> str:
-    """ ", line N" of the key in a TOML text; nothing where it is spelled in an unusual way."""
-    key = re.compile(rf"""\s*\[?\s*["']?{re.escape(name)}["']?\s*[=.\]]""")
+    """Where in a TOML text the key is, as ", line N"; nothing where it is spelled in an unusual way."""
+    key = re.compile(rf"""\s*\[{{0,2}}\s*["']?{re.escape(name)}["']?\s*[=.\]]""")
     for number, line in enumerate(text.splitlines(), start=1):
         if key.match(line):
             return f", line {number}"

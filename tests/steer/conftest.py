@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 
 import pytest
@@ -18,7 +17,8 @@ from transformers import (
 
 from onesense.model.hook_points import HookPoint
 from onesense.model.language_model import LanguageModel
-from onesense.sae.dictionary import Architecture, Dictionary, Origin, Preparation
+from onesense.sae.architecture import Architecture
+from onesense.sae.dictionary import Dictionary
 
 MakeDictionary = Callable[..., Dictionary]
 BOS = "<|endoftext|>"
@@ -82,7 +82,9 @@ def other_llama() -> LanguageModel:
 def make_dictionary() -> MakeDictionary:
     """Makes random ReLU dictionaries in which about half of the latents fire."""
 
-    def make(point: str = "blocks.1.hook_resid_post", *, d_in: int = 32, d_sae: int = 48, seed: int = 0) -> Dictionary:
+    def make(
+        point: str = "blocks.1.hook_resid_post", *, d_in: int = 32, d_sae: int = 48, seed: int = 0
+    ) -> Dictionary:
         generator = torch.Generator().manual_seed(seed)
         decoder = torch.randn(d_sae, d_in, generator=generator)
         decoder /= decoder.norm(dim=1, keepdim=True)
@@ -93,8 +95,6 @@ def make_dictionary() -> MakeDictionary:
             W_dec=decoder,
             b_dec=bias,
             architecture=Architecture.RELU,
-            preparation=Preparation(),
-            origin=Origin(fingerprint=hashlib.sha256(f"{d_in} {d_sae} {seed}".encode()).hexdigest()),
             hook_point=HookPoint.parse(point),
         )
 

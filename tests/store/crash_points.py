@@ -1,8 +1,8 @@
 """Kills a run at every step that touches the disk, resumes it, and compares the folder. Run as a script.
 
-Each run is a forked child that SIGKILLs itself before its n-th step, for every n there is. A step is a call of
-the operating system that changes a file, or a statement of SQLite. Prints one line of JSON: for each n the step,
-and whether the resumed run ended in the bytes of one that was never killed.
+Each run is a forked child that SIGKILLs itself before its n-th step, for every n there is. A step is a call
+of the operating system that changes a file, or a statement of SQLite. Prints one line of JSON: for each n the
+step, and whether the resumed run ended in the bytes of one that was never killed.
 """
 
 import hashlib

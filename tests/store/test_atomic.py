@@ -190,7 +190,7 @@ def test_a_pipe_is_written_to_as_it_is(tmp_path):
 def test_an_error_about_another_file_is_not_blamed_on_the_target(tmp_path):
     def use():
         with atomic_path(tmp_path / "a"):
-            open(tmp_path / "somewhere else")
+            (tmp_path / "somewhere else").read_bytes()
 
     with pytest.raises(FileNotFoundError):
         use()

@@ -64,7 +64,7 @@ def test_a_holder_that_left_no_usable_name(tmp_path, content, monkeypatch):
     monkeypatch.setattr(lock, "_NAME_PAUSE_S", 0)
     with exclusive_lock(tmp_path):
         (tmp_path / LOCK_NAME).write_bytes(content)
-        with pytest.raises(LockedError, match="another process|process 9{32}"):
+        with pytest.raises(LockedError, match=r"another process|process 9{32}"):
             take(tmp_path)
 
 

@@ -196,7 +196,8 @@ class ContextAccumulator(_Tables):
         The strongest stand by activation, then position in the text. A sample stands by its random priority,
         so that its first m are a sample of m. Free places have length 0.
         """
-        top, sample = (_rows(slots, start, stop) for slots in (self.top, self.sample))order = np.lexsort((top.key, -top.value, top.key < 0), axis=1)
+        top, sample = (_rows(slots, start, stop) for slots in (self.top, self.sample))
+        order = np.lexsort((top.key, -top.value, top.key < 0), axis=1)
         arrays = self._gathered("top", top, order)
         arrays |= self._gathered("sample", sample, self._sample_order(sample, start, stop))
         shape = self.shape

@@ -6,6 +6,7 @@ import statistics
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -20,8 +21,10 @@ from onesense.features.firings import NotFiniteError, firings_of
 from onesense.model.capture import capture
 from onesense.model.hook_points import HookPoint
 from onesense.model.language_model import LanguageModel
-from onesense.sae.dictionary import Dictionary
 from onesense.text.windows import Window, batch_windows
+
+if TYPE_CHECKING:
+    from onesense.sae.dictionary import Dictionary
 
 _LATENTS_AT_ONCE = 2**22  # 16 MiB of float32: what is encoded is still in cache when it is looked through
 _CALIBRATION_ROWS = 8

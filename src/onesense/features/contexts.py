@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import chain, islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,10 +25,12 @@ from onesense.features.context_pass import ContextPass, median_norm
 from onesense.features.context_shards import limit_tokens, plan_tables
 from onesense.features.context_store import STATISTICS, Context, Contexts, write_contexts
 from onesense.model.language_model import LanguageModel
-from onesense.sae.dictionary import Dictionary
 from onesense.store.run_folder import RunFolder
 from onesense.text.corpus import Document
 from onesense.text.windows import Window, iter_windows
+
+if TYPE_CHECKING:
+    from onesense.sae.dictionary import Dictionary
 
 __all__ = ["Context", "ContextSettings", "Contexts", "collect_contexts"]
 

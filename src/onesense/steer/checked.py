@@ -22,20 +22,32 @@ class Checked(BaseModel):
     @classmethod
     def _tell_faults(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         try:
-            return handler(data)
+            made = handler(data)
+            made.check()
         except ValidationError as error:
-            raise ConfigurationError(
-                f"{cls._noun()}: {_describe(error)}.",
-                hint=f"Names known here: {', '.join(cls.model_fields)}.",
-            ) from None
+            fault = _describe(error)
+        except ValueError as error:
+            fault = str(error)
+        else:
+            return made
+        raise ConfigurationError(
+            f"This {cls.__name__.lower()} cannot be used: {fault}.",
+            hint=f"Names known here: {', '.join(cls.model_fields)}.",
+        )
+
+    def check(self) -> None:
+        """Refuse values that do not go together.
+
+        Raises:
+            ValueError: They do not; the message says why.
+        """
 
 
 def _describe(error: ValidationError) -> str:
     faults = []
     for fault in error.errors(include_url=False):
         place = ".".join(str(step) for step in fault["loc"])
-        message = fault["msg"].removeprefix("Value error, ")
-        message = message[:1].lower() + message[1:]
-        given = "" if fault["type"] in ("missing", "value_error") else f" (given: {fault['input']!r:.60})"
+        message = fault["msg"][:1].lower() + fault["msg"][1:]
+        given = "" if fault["type"] == "missing" else f" (given: {fault['input']!r:.60})"
         faults.append(f"`{place}`: {message}{given}" if place else message)
     return "; ".join(faults)

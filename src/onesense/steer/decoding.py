@@ -131,7 +131,11 @@ def generate_rows(
     arguments: dict[str, Any] = {
         "generation_config": _configuration(model, max_new_tokens, stops, use_cache),
         "logits_processor": logits_processors(
-            sampling, seed=seed, samples=[row.sample for row in rows], prompt_lengths=lengths
+            sampling,
+            seed=seed,
+            samples=[row.sample for row in rows],
+            prompt_lengths=lengths,
+            vocab_size=model.vocab_size,
         ),
     }
     if on_text is not None:

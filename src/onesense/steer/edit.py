@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Self
+from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from onesense.steer.checked import Checked
 from onesense.steer.where import EVERYWHERE, Where
@@ -78,8 +78,8 @@ class Edit(Checked):
     unit: Unit = Unit.RAW
     where: Where = Where()
 
-    @model_validator(mode="after")
-    def _fits_together(self) -> Self:
+    def check(self) -> None:
+        """See ``Checked``."""
         if self.value is None and self.operation not in _DEFAULTS:
             raise ValueError(f"`value` is missing: {self.operation} needs one")
         if self.operation is Operation.ABLATE and self.value not in (None, 0):
@@ -88,7 +88,6 @@ class Edit(Checked):
             )
         if self.operation.is_share and self.unit is not Unit.RAW:
             raise ValueError(f"{self.operation} takes a bare factor, which has no unit (given: {self.unit})")
-        return self
 
     @property
     def amount(self) -> float:

@@ -102,7 +102,10 @@ class Intervention:
         _check(model, group)
         features = sorted({edit.feature for edit in self.edits})
         self._features = torch.tensor(features, dtype=torch.long, device=model.device)
-        self._dictionary = group.dictionary.to(device=model.device)
+        dictionary = group.dictionary
+        # Moving a dictionary checks every tensor of it again, which takes a while for a large one.
+        on_device = dictionary.device == model.device
+        self._dictionary = dictionary if on_device else dictionary.to(device=model.device)
         self._rows = self._dictionary.decoder_rows(self._features).to(torch.float32)
         norms = _row_norms(self._rows, features)
         self.row_norms = tuple(norms[edit.feature] for edit in self.edits)
@@ -157,13 +160,17 @@ class Intervention:
         if not self._latent_steps:
             return torch.zeros_like(hidden)
         features = self._features[self._latent_rows]
-        before = self._dictionary.encode_features(hidden.to(torch.float32), features)
+        inputs = hidden.to(torch.float32)
+        before = self._dictionary.encode_features(inputs, features).to(torch.float32)
         after = before
         for step in self._latent_steps:
             old = after[..., step.rows]
             new = LATENT_OPERATIONS[step.operation](old, self.amounts[step.edits])
             after = after.index_copy(-1, step.rows, torch.where(chosen[step.selector], new, old))
-        return (after - before).to(hidden.dtype) @ self._rows[self._latent_rows].to(hidden.dtype)
+        change: Tensor = (after - before) @ self._rows[self._latent_rows]
+        if self._dictionary.preparation.normalization.per_token:
+            change = change * self._dictionary.token_scale(inputs)
+        return change.to(hidden.dtype)
 
     def _addition(self, hidden: Tensor, chosen: Sequence[Tensor]) -> Tensor:
         total = torch.zeros((), dtype=hidden.dtype, device=hidden.device)

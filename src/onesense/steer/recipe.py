@@ -7,9 +7,9 @@ import json
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from onesense.errors import ConfigurationError, FormatError, IncompatibleError
 from onesense.model.hook_points import HookPoint
@@ -90,10 +90,9 @@ class Part(Checked):
     mean_norm: Positive | None = None
     max_activation: dict[FeatureId, float] = Field(default_factory=dict)
 
-    @model_validator(mode="after")
-    def _hook_point_maps(self) -> Self:
+    def check(self) -> None:
+        """See ``Checked``."""
         HookPoint.parse(self.hook_point)
-        return self
 
 
 class Recipe(Checked):

@@ -8,11 +8,11 @@ and a sample is the same alone and among others.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Self
+from typing import Annotated
 
 import numpy as np
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor
 from transformers import (
     LogitsProcessor,
@@ -61,14 +61,13 @@ class Sampling(Checked):
     frequency_penalty: float = 0.0
     no_repeat_ngram_size: Annotated[int, Field(ge=1)] | None = None
 
-    @model_validator(mode="after")
-    def _temperature_divides(self) -> Self:
+    def check(self) -> None:
+        """See ``Checked``."""
         if self.do_sample and self.temperature <= 0:
             raise ConfigurationError(
                 f"The temperature must be above 0 (given: {self.temperature:g}).",
                 hint="For the likeliest token at every step use --greedy.",
             )
-        return self
 
 
 GREEDY = Sampling(do_sample=False)
@@ -76,7 +75,12 @@ GREEDY = Sampling(do_sample=False)
 
 
 def logits_processors(
-    sampling: Sampling, *, seed: int, samples: Sequence[int], prompt_lengths: Sequence[int]
+    sampling: Sampling,
+    *,
+    seed: int,
+    samples: Sequence[int],
+    prompt_lengths: Sequence[int],
+    vocab_size: int,
 ) -> LogitsProcessorList:
     """Processors after which the largest score is the token chosen.
 
@@ -85,11 +89,12 @@ def logits_processors(
         seed: Where the noise comes from.
         samples: For each row of the batch the number of its sample; rows of one sample share their noise.
         prompt_lengths: Real tokens of each row's prompt, which stand at the right end of the prompt.
+        vocab_size: Tokens that there are; the logits may have more entries.
 
     Raises:
         ConfigurationError: The seed is negative.
     """
-    chain: list[LogitsProcessor] = [_RefuseNaN()]
+    chain: list[LogitsProcessor] = [_Admissible(vocab_size)]
     if sampling.repetition_penalty != 1.0:
         chain.append(RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty))
     if sampling.frequency_penalty != 0.0:
@@ -163,8 +168,11 @@ class FrequencyPenalty(LogitsProcessor):
         return scores.scatter_add(1, input_ids, -weight)
 
 
-class _RefuseNaN(LogitsProcessor):
-    """Stops at logits that are not numbers, instead of writing the text that they would give."""
+class _Admissible(LogitsProcessor):
+    """Stops at logits that are not numbers, and keeps out rows of the embedding that are no token."""
+
+    def __init__(self, vocab_size: int) -> None:
+        self._vocab_size = vocab_size
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:  # noqa: ARG002
         if bool(scores.isnan().any()):
@@ -172,6 +180,8 @@ class _RefuseNaN(LogitsProcessor):
                 "The model's logits are NaN: the edit is too strong for the model's number format.",
                 hint="Use a smaller value, or load the model in float32.",
             )
+        if scores.shape[-1] > self._vocab_size:
+            scores[:, self._vocab_size :] = float("-inf")
         return scores
 
 

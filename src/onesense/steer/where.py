@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Self
+from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor
 
 from onesense.errors import ConfigurationError
@@ -52,14 +52,13 @@ class Where(Checked):
     exclude: tuple[Token, ...] = ()
     special: bool = False
 
-    @model_validator(mode="after")
-    def _possible(self) -> Self:
+    def check(self) -> None:
+        """See ``Checked``."""
         if self.last is not None and self.window is Window.GENERATION:
             raise ValueError("`last` counts back from the prompt's end, before window `generation`")
         for start, stop in self.positions:
             if stop is not None and (start < 0) == (stop < 0) and start >= stop:
                 raise ValueError(f"the range ({start}, {stop}) is empty: it stops before it starts")
-        return self
 
     @property
     def needs_prompt_end(self) -> bool:

@@ -10,7 +10,6 @@ import difflib
 import hashlib
 import json
 import math
-import os
 import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,12 +18,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
-from urllib.parse import quote
 
-from onesense.errors import ConfigurationError, NotFoundError, StorageError
-from onesense.store.disk_errors import disk_errors
-from onesense.store.migrations import check_complete, check_known, migrate
-from onesense.store.sqlite_errors import primary_code, sqlite_errors
+from onesense.errors import ConfigurationError, NotFoundError
+from onesense.store.catalog_connection import open_reader, open_writer
+from onesense.store.sqlite_errors import sqlite_errors
 
 SORT_COLUMNS = (
     "feature",
@@ -43,7 +40,6 @@ ExplanationStatus = Literal["ok", "refused", "truncated", "unparseable", "http_e
 _MAX_INTEGER = 2**63 - 1
 _MAX_QUERY_CHARACTERS = 1000
 _MAX_QUERY_WORDS = 32
-_BUSY_SECONDS = 10.0
 # How byte-level and SentencePiece vocabularies spell a space or a line break: no part of the word.
 _WORD_MARKS = re.compile("[\u0120\u2581\u010a]")
 
@@ -98,21 +94,8 @@ class Catalog:
 
     def __init__(self, path: Path | str, *, read_only: bool = False) -> None:
         self.path = Path(path)
-        with disk_errors(self.path, action="read" if read_only else "write"):
-            exists = self.path.exists()
-            if not read_only:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-        if read_only and not exists:
-            raise NotFoundError(
-                f"There is no catalogue {self.path}.", hint="Run `onesense extract` into that folder first."
-            )
         with sqlite_errors(self.path):
-            self._connection = _connect_reader(self.path) if read_only else _connect(self.path, "rwc")
-            try:
-                self._prepare(read_only)
-            except BaseException:
-                self._connection.close()
-                raise
+            self._connection = open_reader(self.path) if read_only else open_writer(self.path)
 
     def close(self) -> None:
         """Close the connection; the last one folds the write-ahead log into the file."""
@@ -248,15 +231,6 @@ class Catalog:
             ).fetchall()
         return [_row(values) for values in found]
 
-    def _prepare(self, read_only: bool) -> None:
-        check_known(self._connection, str(self.path))
-        if read_only:
-            check_complete(self._connection, str(self.path))
-            return
-        self._connection.execute("PRAGMA journal_mode = WAL")
-        self._connection.execute("PRAGMA synchronous = FULL")
-        migrate(self._connection)
-
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         with sqlite_errors(self.path):
@@ -284,32 +258,6 @@ def match_expression(query: str) -> str | None:
             quoted = stem.replace('"', '""')
             phrases.append(f'"{quoted}"{"*" if word != stem else ""}')
     return " ".join(phrases) or None
-
-
-def _connect(path: Path, mode: str, *, immutable: bool = False) -> sqlite3.Connection:
-    address = f"file:{quote(os.fsencode(path.absolute()))}?mode={mode}{'&immutable=1' if immutable else ''}"
-    return sqlite3.connect(
-        address, uri=True, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
-    )
-
-
-def _connect_reader(path: Path) -> sqlite3.Connection:
-    """A reader, also where nothing can be created beside the file (a read-only disk)."""
-    connection = _connect(path, "ro")
-    try:
-        connection.execute("SELECT 1 FROM sqlite_master").fetchone()
-    except sqlite3.OperationalError as error:
-        connection.close()
-        blocked = primary_code(error) in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
-        if not blocked:
-            raise
-        if path.with_name(f"{path.name}-wal").exists():
-            raise StorageError(
-                f"Cannot read {path}: it has unfinished writes, and its folder is read-only.",
-                hint="Open it once where it can be written to.",
-            ) from error
-        return _connect(path, "ro", immutable=True)
-    return connection
 
 
 def _fact(connection: sqlite3.Connection, name: str) -> str | None:

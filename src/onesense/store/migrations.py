@@ -69,13 +69,17 @@ def applied(connection: sqlite3.Connection) -> list[str]:
 
 
 def check_known(connection: sqlite3.Connection, where: str) -> None:
-    """Refuse a database that a newer onesense has changed.
+    """Refuse a database that a newer onesense has changed, and one of another program.
 
     Raises:
+        FormatError: It has tables, but not ours.
         IncompatibleError: It went through a step that this version does not have.
     """
     known = {step.__name__ for step in MIGRATIONS}
-    unknown = [name for name in applied(connection) if name not in known]
+    found = applied(connection)
+    if not found and connection.execute("SELECT 1 FROM sqlite_master").fetchone() is not None:
+        raise FormatError(f"{where} is not a catalogue.", hint="Choose another folder with --run-folder.")
+    unknown = [name for name in found if name not in known]
     if unknown:
         raise IncompatibleError(
             f"{where} was written by a newer onesense ({', '.join(unknown)}).",

@@ -117,19 +117,17 @@ def read_metadata(path: Path | str) -> dict[str, str]:
 
 
 def _as_bytes(name: str, tensor: Any) -> tuple[str, tuple[int, ...], Array]:
+    dtype = str(tensor.dtype.name if hasattr(tensor.dtype, "name") else tensor.dtype).removeprefix("torch.")
+    code = "BF16" if dtype == "bfloat16" else _NUMPY_CODES.get(dtype)
+    if code is None:
+        raise FormatError(f"Tensor {name!r} has dtype {dtype}, which cannot be written to a file.")
     if isinstance(tensor, np.ndarray | np.generic):
         little = np.ascontiguousarray(tensor, dtype=tensor.dtype.newbyteorder("<"))
-        code = _NUMPY_CODES.get(tensor.dtype.name)
         raw = little.reshape(-1).view(np.uint8)
     else:
         import torch
 
-        plain = tensor.detach().cpu().contiguous()
-        dtype = str(plain.dtype).removeprefix("torch.")
-        code = "BF16" if dtype == "bfloat16" else _NUMPY_CODES.get(dtype)
-        raw = plain.reshape(-1).view(torch.uint8).numpy() if code else np.empty(0, np.uint8)
-    if code is None:
-        raise FormatError(f"Tensor {name!r} has dtype {tensor.dtype}, which cannot be written to a file.")
+        raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
     return code, tuple(tensor.shape), raw
 
 
@@ -152,9 +150,9 @@ def _chunks(data: Array) -> Iterator[memoryview]:
 def _read_checked(path: Path) -> tuple[dict[str, Any], Array]:
     """Header and data section of a file that the safetensors package has found sound."""
     try:
+        raw = np.fromfile(path, dtype=np.uint8)
         with safetensors.safe_open(path, framework="np") as opened:
             opened.keys()
-        raw = np.fromfile(path, dtype=np.uint8)
     except FileNotFoundError as error:
         raise NotFoundError(f"There is no file {path}.") from error
     except OSError as error:

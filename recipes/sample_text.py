@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 from onesense.model.language_model import LanguageModel
 from onesense.model.load import load_model
 from onesense.model.tokens import encode_text, pad_batch
-from onesense.recipes.openings import openings
+from recipes.openings import openings
 from onesense.store.atomic import write_text
 
 SEED = 20
@@ -18,17 +19,18 @@ NEW_TOKENS = 400
 _BATCH = 52
 
 
-def write_sample(output: Path, *, documents: int) -> None:
+def write_sample(output: Path, *, documents: int, seed: int = SEED) -> None:
     """Write documents of about ``NEW_TOKENS`` tokens as JSON lines.
 
     Args:
         output: The file to write.
         documents: How many documents.
+        seed: Of the openings and of the sampling.
     """
     model = load_model("demo", dtype="auto")
-    torch.manual_seed(SEED)
+    torch.manual_seed(seed)
     texts: list[str] = []
-    starts = list(openings(documents, SEED))
+    starts = list(openings(documents, seed))
     for first in range(0, documents, _BATCH):
         texts.extend(_written(model, starts[first : first + _BATCH]))
     lines = [json.dumps({"text": text}, ensure_ascii=False) for text in texts]
@@ -47,3 +49,17 @@ def _written(model: LanguageModel, starts: list[str]) -> list[str]:
         pad_token_id=model.hf.config.eos_token_id,
     )
     return [model.decode(row) for row in out.tolist()]
+
+
+def main() -> None:
+    """``python -m recipes.sample_text --output FILE``."""
+    parser = argparse.ArgumentParser(prog="python -m recipes.sample_text", description=__doc__)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--documents", type=int, default=520)
+    parser.add_argument("--seed", type=int, default=SEED, help="another seed writes other text, to train on")
+    arguments = parser.parse_args()
+    write_sample(arguments.output, documents=arguments.documents, seed=arguments.seed)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,1 +1,0 @@
-"""How the packaged data was made."""
