@@ -10,8 +10,6 @@ import sys
 import textwrap
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -30,10 +28,14 @@ from onesense.errors import (
 )
 from onesense.features import compiled as compiled_module
 from onesense.features.contexts import Contexts, ContextSettings, collect_contexts
+from onesense.features.encoding import encoded
+from onesense.model.capture import capture
 from onesense.model.hook_points import HookPoint
 from onesense.model.language_model import LanguageModel
+from onesense.sae.dictionary import Architecture, Dictionary, Normalization, Origin, Preparation
 from onesense.store.run_folder import RunFolder
 from onesense.text.corpus import Document
+from onesense.text.windows import batch_windows, iter_windows
 
 LONG_WORD = "x" * 500
 WORDS = [*(f"w{index}" for index in range(40)), LONG_WORD]
@@ -62,21 +64,20 @@ def tiny_model(*, bos: bool = True) -> LanguageModel:
     return LanguageModel.from_hf(LlamaForCausalLM(config).float(), fast, "tiny")
 
 
-class TinyDictionary:
-    """As much of a dictionary as the pass uses."""
-
-    def __init__(self, point: str = "blocks.1.hook_resid_post", d_in: int = 16, d_sae: int = 12) -> None:
-        generator = torch.Generator().manual_seed(1)
-        self.weights = torch.randn(d_in, d_sae, generator=generator)
-        self.hook_point = HookPoint.parse(point)
-        self.d_in, self.d_sae = d_in, d_sae
-        self.origin = SimpleNamespace(context_size=None, fingerprint="0" * 64)
-
-    def to(self, device: Any = None, dtype: Any = None) -> TinyDictionary:
-        return self
-
-    def encode(self, activations: torch.Tensor) -> torch.Tensor:
-        return torch.relu(activations @ self.weights - 3.0)
+def tiny_dictionary(
+    point: str = "blocks.1.hook_resid_post", d_in: int = 16, d_sae: int = 12, context_size: int | None = None
+) -> Dictionary:
+    generator = torch.Generator().manual_seed(1)
+    weights = torch.randn(d_in, d_sae, generator=generator)
+    return Dictionary(
+        Architecture.RELU,
+        HookPoint.parse(point),
+        W_enc=weights,
+        b_enc=torch.full((d_sae,), -3.0),
+        W_dec=weights.T.contiguous(),
+        b_dec=torch.zeros(d_in),
+        origin=Origin(context_size=context_size),
+    )
 
 
 def tiny_documents(n: int = 12) -> list[Document]:
@@ -90,12 +91,14 @@ def new_run(path: Path) -> RunFolder:
     return RunFolder.create_or_resume(path, command="extract", configuration={}, provenance={})
 
 
-def collected(path: Path, *, model=None, dictionary=None, documents=None, settings=SETTINGS, **more) -> Contexts:
+def collected(
+    path: Path, *, model=None, dictionary=None, documents=None, settings=SETTINGS, **more
+) -> Contexts:
     run = new_run(path)
     with run.lock():
         return collect_contexts(
             model or tiny_model(),
-            dictionary or TinyDictionary(),
+            dictionary or tiny_dictionary(),
             tiny_documents() if documents is None else documents,
             run,
             settings=settings,
@@ -111,7 +114,7 @@ def files(path: Path) -> dict[str, str]:
     }
 
 
-def every_activation(model: LanguageModel, dictionary: TinyDictionary, documents, context_size: int):
+def every_activation(model: LanguageModel, dictionary: Dictionary, documents, context_size: int):
     """(document, position, latents) at each token, by hooks placed by hand on one window after another."""
     seen = []
     block = model.hf.model.layers[dictionary.hook_point.layer]
@@ -136,7 +139,7 @@ def every_activation(model: LanguageModel, dictionary: TinyDictionary, documents
 
 @pytest.mark.parametrize("bos", [True, False])
 def test_equals_a_search_over_every_token(tmp_path, bos) -> None:
-    model, dictionary, documents = tiny_model(bos=bos), TinyDictionary(), tiny_documents()
+    model, dictionary, documents = tiny_model(bos=bos), tiny_dictionary(), tiny_documents()
     contexts = collected(tmp_path / "run", model=model, settings=replace(SETTINGS, outlier_factor=1e9))
     rows = every_activation(model, dictionary, documents, SETTINGS.context_size)
     latents = np.stack([row for _, _, row in rows])
@@ -214,7 +217,9 @@ def test_progress_counts_every_token_once(tmp_path) -> None:
     for name, executor in (("here", None), ("elsewhere", _Elsewhere())):
         told: list[tuple[int, int | None]] = []
         contexts = collected(
-            tmp_path / name, executor=executor, progress=lambda done, total, told=told: told.append((done, total))
+            tmp_path / name,
+            executor=executor,
+            progress=lambda done, total, told=told: told.append((done, total)),
         )
         done = [tokens for tokens, _ in told]
         assert done == sorted(set(done))
@@ -271,14 +276,20 @@ def test_killed_and_resumed_ends_in_the_same_bytes(tmp_path, method, after) -> N
     assert files(tmp_path / "killed") == files(tmp_path / "whole")
 
 
-def test_resume_does_only_what_is_missing(tmp_path, monkeypatch) -> None:
-    def stop(self) -> None:
+def interrupted(path: Path, monkeypatch, **more) -> None:
+    """Stop a run once all shards are done and before any result is written."""
+
+    def stop(*_) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(RunFolder, "clear_partials", stop)
-        patched.setattr(RunFolder, "write_result", lambda *_: stop(None))
-        collected(tmp_path / "run")
+    with monkeypatch.context() as patched:
+        patched.setattr(RunFolder, "write_result", stop)
+        with pytest.raises(KeyboardInterrupt):
+            collected(path, **more)
+
+
+def test_resume_does_only_what_is_missing(tmp_path, monkeypatch) -> None:
+    interrupted(tmp_path / "run", monkeypatch)
     shards = sorted((tmp_path / "run" / "partials").glob("*.safetensors"))
     assert len(shards) > 3
     shards[1].unlink()
@@ -293,9 +304,7 @@ def test_resume_does_only_what_is_missing(tmp_path, monkeypatch) -> None:
 
 
 def test_shards_of_another_text_are_done_again(tmp_path, monkeypatch) -> None:
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(RunFolder, "write_result", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        collected(tmp_path / "run", documents=tiny_documents(30))
+    interrupted(tmp_path / "run", monkeypatch, documents=tiny_documents(30))
     collected(tmp_path / "run")
     collected(tmp_path / "fresh")
     assert files(tmp_path / "run") == files(tmp_path / "fresh")
@@ -315,7 +324,7 @@ def test_finished_contexts_are_opened(tmp_path) -> None:
     with pytest.raises(IncompatibleError, match="other"):
         collected(tmp_path / "run", settings=replace(SETTINGS, seed=5))
     with pytest.raises(IncompatibleError, match="another model"):
-        collected(tmp_path / "run", dictionary=TinyDictionary("blocks.0.hook_resid_post"))
+        collected(tmp_path / "run", dictionary=tiny_dictionary("blocks.0.hook_resid_post"))
 
 
 def test_documents_of_all_sizes(tmp_path) -> None:
@@ -343,7 +352,7 @@ def test_special_and_outlying_tokens_never_count(tmp_path) -> None:
     model = tiny_model()
     loud = model.tokenizer.convert_tokens_to_ids("w7")
     model.hf.model.embed_tokens.weight[loud] *= 1000
-    dictionary = TinyDictionary("blocks.0.hook_resid_pre")
+    dictionary = tiny_dictionary("blocks.0.hook_resid_pre")
     text = "w1 w2 w3 w7 nonsense w4"  # a token unknown to the tokenizer is special
     contexts = collected(
         tmp_path / "run", model=model, dictionary=dictionary, documents=[Document(0, "", text)] * 1
@@ -368,38 +377,32 @@ def test_bad_numbers_name_their_place(tmp_path, value) -> None:
             tmp_path / "run",
             model=model,
             documents=documents,
-            dictionary=TinyDictionary("blocks.0.hook_resid_pre"),
+            dictionary=tiny_dictionary("blocks.0.hook_resid_pre"),
         )
     assert not (tmp_path / "run" / "stats.safetensors").exists()
 
 
-def test_bad_latents_name_their_place(tmp_path) -> None:
-    class Broken(TinyDictionary):
-        def encode(self, activations: torch.Tensor) -> torch.Tensor:
-            latents = super().encode(activations)
-            latents[-1, 5] = float("nan")
-            return latents
-
+def test_latents_that_overflow_name_their_place(tmp_path) -> None:
+    model = tiny_model()
+    model.hf.model.embed_tokens.weight *= 1e38
     documents = [Document(4, "", "w1 w2 w3")]
-    with pytest.raises(NumericalError, match="document 4, token 2"):
-        collected(tmp_path / "run", documents=documents, dictionary=Broken())
+    dictionary = tiny_dictionary("blocks.0.hook_resid_pre")
+    with pytest.raises(NumericalError, match="document 4, token 0"):
+        collected(tmp_path / "run", model=model, documents=documents, dictionary=dictionary)
 
 
 def test_what_does_not_fit_is_refused(tmp_path) -> None:
     with pytest.raises(IncompatibleError, match="reads 8 numbers"):
-        collected(tmp_path / "width", dictionary=TinyDictionary(d_in=8))
+        collected(tmp_path / "width", dictionary=tiny_dictionary(d_in=8))
     with pytest.raises(HookPointError, match="out of range"):
-        collected(tmp_path / "layer", dictionary=TinyDictionary("blocks.9.hook_resid_post"))
+        collected(tmp_path / "layer", dictionary=tiny_dictionary("blocks.9.hook_resid_post"))
     with pytest.raises(ConfigurationError, match="context of 1000"):
         collected(tmp_path / "context", settings=replace(SETTINGS, context_size=1000))
 
 
 def test_context_size_follows_the_dictionary(tmp_path) -> None:
-    dictionary = TinyDictionary()
-    dictionary.origin.context_size = 5
-    contexts = collected(
-        tmp_path / "run", dictionary=dictionary, settings=replace(SETTINGS, context_size=None, width=30)
-    )
+    settings = replace(SETTINGS, context_size=None, width=30)
+    contexts = collected(tmp_path / "run", dictionary=tiny_dictionary(context_size=5), settings=settings)
     longest = max(len(context.token_ids) for feature in range(12) for context in contexts.top(feature))
     assert longest == 4  # the BOS takes one place
 
@@ -476,3 +479,66 @@ def test_compiles_where_no_cache_can_be_written(monkeypatch) -> None:
         return 2 * number
 
     assert double(21) == 42
+
+
+def random_dictionary(
+    architecture: Architecture, d_in: int, *, normalization: Normalization = Normalization.NONE, center=False
+) -> Dictionary:
+    generator = torch.Generator().manual_seed(3)
+
+    def random(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=generator)
+
+    d_sae = 40
+    more: dict = {}
+    if architecture is Architecture.JUMPRELU:
+        more = {"threshold": random(d_sae)}  # negative thresholds too
+    if architecture is Architecture.TOPK:
+        more = {"k": 5}
+    if architecture is Architecture.GATED:
+        more = {"b_mag": random(d_sae), "r_mag": 0.1 * random(d_sae)}
+    factor = 0.5 if normalization is Normalization.EXPECTED_AVERAGE else None
+    return Dictionary(
+        architecture,
+        HookPoint.parse("blocks.1.hook_resid_post"),
+        W_enc=random(d_in, d_sae),
+        b_enc=random(d_sae),
+        W_dec=random(d_sae, d_in),
+        b_dec=random(d_in),
+        preparation=Preparation(center=center, normalization=normalization, norm_factor=factor),
+        **more,
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("center", [False, True])
+@pytest.mark.parametrize("normalization", list(Normalization))
+@pytest.mark.parametrize("architecture", list(Architecture))
+def test_encoding_is_that_of_the_dictionary(architecture, normalization, center, dtype) -> None:
+    dictionary = random_dictionary(architecture, 24, normalization=normalization, center=center).to(
+        dtype=dtype
+    )
+    activations = torch.randn(50, 24, generator=torch.Generator().manual_seed(4)).to(dtype)
+    values, limit = encoded(dictionary, activations)
+    assert (limit >= 0).all()
+    found = torch.where(values > limit, values, 0).float()
+    expected = dictionary.encode(activations).float()
+    tolerance = 1e-5 if dtype == torch.float32 else 0.05
+    same = (found > 0) == (expected > 0)
+    assert (~same).sum() <= (0 if dtype == torch.float32 else 0.02 * same.numel())
+    torch.testing.assert_close(found[same], expected[same], rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "gpt_neox", "gemma2"])
+@pytest.mark.parametrize("architecture", list(Architecture))
+def test_every_family_and_rule(tmp_path, request, family, architecture) -> None:
+    model = request.getfixturevalue("tiny_model")(family)
+    documents = [Document(index, "", "the cat sat on the mat " * index) for index in range(5)]
+    dictionary = random_dictionary(architecture, 32)
+    contexts = collected(tmp_path / "run", model=model, dictionary=dictionary, documents=documents)
+    batch = batch_windows(model, list(iter_windows(model, documents, context_size=SETTINGS.context_size)))
+    latents = dictionary.encode(capture(model, batch, [dictionary.hook_point])[dictionary.hook_point])
+    latents = latents[batch.content]
+    assert contexts.tokens_counted == len(latents) == sum(len(document.text) for document in documents)
+    assert np.abs(contexts.count - (latents > 0).sum(dim=0).numpy()).max() <= 1  # one may stand on the edge
+    np.testing.assert_allclose(contexts.maximum, latents.amax(dim=0).numpy(), rtol=1e-3, atol=1e-4)

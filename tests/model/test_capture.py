@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import tiny_hf
+from tiny_models import tiny_hf
 from torch import Tensor
 
 from onesense.errors import ConfigurationError, HookPointError
@@ -124,9 +124,10 @@ def test_several_points_come_from_one_pass_that_stops_early(tiny_gpt2: LanguageM
 def test_hooks_are_removed_after_an_error(tiny_gpt2: LanguageModel) -> None:
     batch = pad_batch(tiny_gpt2, ROWS)
     object.__setattr__(batch, "ids", batch.ids + 10_000)
+    before = dict(tiny_gpt2.hf.transformer.h[0]._forward_hooks)
     with pytest.raises(IndexError):
         capture(tiny_gpt2, batch, [HookPoint(0, "hook_resid_post")])
-    assert not tiny_gpt2.hf.transformer.h[0]._forward_hooks
+    assert dict(tiny_gpt2.hf.transformer.h[0]._forward_hooks) == before
 
 
 @pytest.mark.parametrize("family", list(BY_HAND))

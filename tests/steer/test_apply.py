@@ -21,7 +21,7 @@ from onesense.steer.intervention import EditGroup
 from onesense.steer.where import EVERYWHERE, Where
 
 MakeDictionary = Callable[..., Dictionary]
-ROWS = [[0, *range(10 + n, 13 + 2 * n)] for n in range(8)]
+ROWS = [[256, *range(10 + n, 13 + 2 * n)] for n in range(8)]
 OPERATIONS = [
     Edit.plain(3, 9.0),
     Edit(feature=4, operation=Operation.CLAMP, value=6.0),

@@ -30,7 +30,7 @@ def _positions(hidden: Tensor) -> Positions:
     batch, length = hidden.shape[:2]
     index = torch.arange(length).expand(batch, length)
     ids = torch.full((batch, length), 9)
-    ids[:, 0] = 0
+    ids[:, 0] = 256
     return Positions(index, torch.ones_like(ids, dtype=torch.bool), ids, torch.full((batch,), length), True)
 
 
@@ -62,12 +62,12 @@ VALUES = {
 
 @pytest.mark.parametrize("operation", list(EXPECTED))
 def test_a_latent_changes_and_the_rest_stays(
-    llama: LanguageModel, dictionary: Dictionary, hidden: Tensor, operation: Operation
+    tiny_llama: LanguageModel, dictionary: Dictionary, hidden: Tensor, operation: Operation
 ) -> None:
     latent = dictionary.encode(hidden)[..., 4]
     assert (latent > 1).any()
     assert (latent == 0).any()
-    new = _run(llama, dictionary, [_edit(operation, VALUES[operation])], hidden)
+    new = _run(tiny_llama, dictionary, [_edit(operation, VALUES[operation])], hidden)
     row = dictionary.decoder_rows(torch.tensor([4]))[0]
     change = (EXPECTED[operation](latent) - latent)[..., None] * row
     torch.testing.assert_close(new, hidden + change, atol=1e-5, rtol=1e-5)
@@ -77,23 +77,27 @@ def test_a_latent_changes_and_the_rest_stays(
 
 
 def test_a_direction_is_added_at_every_position(
-    llama: LanguageModel, dictionary: Dictionary, hidden: Tensor
+    tiny_llama: LanguageModel, dictionary: Dictionary, hidden: Tensor
 ) -> None:
-    new = _run(llama, dictionary, [Edit.plain(4, 300.0)], hidden)
+    new = _run(tiny_llama, dictionary, [Edit.plain(4, 300.0)], hidden)
     torch.testing.assert_close(new, hidden + 300.0 * dictionary.W_dec[4])
 
 
 def test_special_tokens_are_left_alone_unless_asked(
-    llama: LanguageModel, dictionary: Dictionary, hidden: Tensor
+    tiny_llama: LanguageModel, dictionary: Dictionary, hidden: Tensor
 ) -> None:
-    new = _run(llama, dictionary, [_edit(Operation.DIRECTION_ADD, 3.0, where=Where())], hidden)
+    new = _run(tiny_llama, dictionary, [_edit(Operation.DIRECTION_ADD, 3.0, where=Where())], hidden)
     assert torch.equal(new[:, 0], hidden[:, 0])
     assert not (new[:, 1:] == hidden[:, 1:]).all(-1).any()
 
 
-def test_a_projected_direction_is_gone(llama: LanguageModel, dictionary: Dictionary, hidden: Tensor) -> None:
+def test_a_projected_direction_is_gone(
+    tiny_llama: LanguageModel, dictionary: Dictionary, hidden: Tensor
+) -> None:
     features = [4, 9, 30]
-    new = _run(llama, dictionary, [_edit(Operation.PROJECT_OUT, feature=one) for one in features], hidden)
+    new = _run(
+        tiny_llama, dictionary, [_edit(Operation.PROJECT_OUT, feature=one) for one in features], hidden
+    )
     rows = dictionary.decoder_rows(torch.tensor(features))
     assert (hidden @ rows.T).abs().max() > 1
     assert (new @ rows.T).abs().max() < 1e-4
@@ -104,21 +108,23 @@ def test_a_projected_direction_is_gone(llama: LanguageModel, dictionary: Diction
 
 
 def test_nothing_of_a_projected_direction_comes_back(
-    llama: LanguageModel, dictionary: Dictionary, hidden: Tensor
+    tiny_llama: LanguageModel, dictionary: Dictionary, hidden: Tensor
 ) -> None:
     edits = [_edit(Operation.PROJECT_OUT), _edit(Operation.DIRECTION_ADD, 50.0, feature=7)]
-    new = _run(llama, dictionary, edits, hidden)
+    new = _run(tiny_llama, dictionary, edits, hidden)
     assert (new @ dictionary.W_dec[4]).abs().max() < 1e-3
 
 
-def test_half_a_projection_leaves_half(llama: LanguageModel, dictionary: Dictionary, hidden: Tensor) -> None:
-    new = _run(llama, dictionary, [_edit(Operation.PROJECT_OUT, 0.5)], hidden)
+def test_half_a_projection_leaves_half(
+    tiny_llama: LanguageModel, dictionary: Dictionary, hidden: Tensor
+) -> None:
+    new = _run(tiny_llama, dictionary, [_edit(Operation.PROJECT_OUT, 0.5)], hidden)
     torch.testing.assert_close(new @ dictionary.W_dec[4], hidden @ dictionary.W_dec[4] / 2)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_edits_that_change_nothing_keep_every_bit(
-    llama: LanguageModel, dictionary: Dictionary, hidden: Tensor, dtype: torch.dtype
+    tiny_llama: LanguageModel, dictionary: Dictionary, hidden: Tensor, dtype: torch.dtype
 ) -> None:
     stored = hidden.to(dtype)
     stored[0, 0, :4] = torch.tensor([-0.0, 0.0, -0.0, 1e-30])
@@ -131,87 +137,91 @@ def test_edits_that_change_nothing_keep_every_bit(
         _edit(Operation.PROJECT_OUT, 0.0, 5),
     ]
     for chosen in ([], edits):
-        new = _run(llama, dictionary, chosen, stored)
+        new = _run(tiny_llama, dictionary, chosen, stored)
         assert new.dtype == dtype
         assert torch.equal(new.view(torch.int16), stored.view(torch.int16))
 
 
 @pytest.mark.parametrize("normalization", [Normalization.LAYER_NORM, Normalization.CONSTANT_NORM])
 def test_a_normalisation_of_each_tokens_own_is_undone(
-    llama: LanguageModel, dictionary: Dictionary, hidden: Tensor, normalization: Normalization
+    tiny_llama: LanguageModel, dictionary: Dictionary, hidden: Tensor, normalization: Normalization
 ) -> None:
     normalized = replace(dictionary, preparation=Preparation(normalization=normalization))
     latents = normalized.encode(hidden)
     changed = latents.clone()
     changed[..., 4] = 2.0
     expected = hidden + normalized.decode(changed, hidden) - normalized.decode(latents, hidden)
-    new = _run(llama, normalized, [_edit(Operation.CLAMP, 2.0)], hidden)
+    new = _run(tiny_llama, normalized, [_edit(Operation.CLAMP, 2.0)], hidden)
     torch.testing.assert_close(new, expected, atol=1e-4, rtol=1e-4)
 
 
-def test_maths_is_done_in_float32(llama: LanguageModel, dictionary: Dictionary, hidden: Tensor) -> None:
+def test_maths_is_done_in_float32(tiny_llama: LanguageModel, dictionary: Dictionary, hidden: Tensor) -> None:
     stored = hidden.to(torch.bfloat16)
     edits = [_edit(Operation.CLAMP, 2.0), _edit(Operation.DIRECTION_ADD, 0.3, 7)]
-    exact = _run(llama, dictionary, edits, stored.float())
-    assert torch.equal(_run(llama, dictionary, edits, stored), exact.to(torch.bfloat16))
+    exact = _run(tiny_llama, dictionary, edits, stored.float())
+    assert torch.equal(_run(tiny_llama, dictionary, edits, stored), exact.to(torch.bfloat16))
 
 
 def test_stacked_edits_act_in_their_order(
-    llama: LanguageModel, dictionary: Dictionary, hidden: Tensor
+    tiny_llama: LanguageModel, dictionary: Dictionary, hidden: Tensor
 ) -> None:
     edits = [_edit(Operation.CLAMP, 4.0), _edit(Operation.SCALE, 0.5)]
     latent = dictionary.encode(hidden)[..., 4:5]
-    new = _run(llama, dictionary, edits, hidden, stack=True)
+    new = _run(tiny_llama, dictionary, edits, hidden, stack=True)
     torch.testing.assert_close(new, hidden + (2.0 - latent) * dictionary.W_dec[4])
-    turned = _run(llama, dictionary, edits[::-1], hidden, stack=True)
+    turned = _run(tiny_llama, dictionary, edits[::-1], hidden, stack=True)
     torch.testing.assert_close(turned, hidden + (4.0 - latent) * dictionary.W_dec[4])
 
 
-def test_two_edits_of_one_feature_are_refused(llama: LanguageModel, dictionary: Dictionary) -> None:
+def test_two_edits_of_one_feature_are_refused(tiny_llama: LanguageModel, dictionary: Dictionary) -> None:
     edits = [_edit(Operation.ABLATE), _edit(Operation.DIRECTION_ADD, 1.0)]
     with pytest.raises(ConfigurationError, match="twice") as caught:
-        Intervention(llama, EditGroup(dictionary, edits))
+        Intervention(tiny_llama, EditGroup(dictionary, edits))
     assert "stack" in str(caught.value.hint)
 
 
-def test_a_feature_out_of_range_is_refused(llama: LanguageModel, dictionary: Dictionary) -> None:
+def test_a_feature_out_of_range_is_refused(tiny_llama: LanguageModel, dictionary: Dictionary) -> None:
     with pytest.raises(NotFoundError, match="48 features"):
-        Intervention(llama, EditGroup(dictionary, [Edit.plain(48, 1.0)]))
+        Intervention(tiny_llama, EditGroup(dictionary, [Edit.plain(48, 1.0)]))
 
 
 def test_a_dictionary_of_another_width_is_refused(
-    llama: LanguageModel, make_dictionary: MakeDictionary
+    tiny_llama: LanguageModel, make_dictionary: MakeDictionary
 ) -> None:
     with pytest.raises(IncompatibleError, match="16"):
-        Intervention(llama, EditGroup(make_dictionary(d_in=16), [Edit.plain(0, 1.0)]))
+        Intervention(tiny_llama, EditGroup(make_dictionary(d_in=16), [Edit.plain(0, 1.0)]))
 
 
-def test_a_unit_whose_number_is_unknown_is_refused(llama: LanguageModel, dictionary: Dictionary) -> None:
+def test_a_unit_whose_number_is_unknown_is_refused(tiny_llama: LanguageModel, dictionary: Dictionary) -> None:
     edit = Edit(feature=0, operation=Operation.ADD, value=1.0, unit=Unit.MAX)
     with pytest.raises(ConfigurationError, match="largest activation"):
-        Intervention(llama, EditGroup(dictionary, [edit]))
-    known = Intervention(llama, EditGroup(dictionary, [edit], max_activation={0: 6.0}))
+        Intervention(tiny_llama, EditGroup(dictionary, [edit]))
+    known = Intervention(tiny_llama, EditGroup(dictionary, [edit], max_activation={0: 6.0}))
     assert known.amounts.tolist() == [6.0]
 
 
-def test_an_edit_so_large_that_it_overflows_is_told(llama: LanguageModel, dictionary: Dictionary) -> None:
+def test_an_edit_so_large_that_it_overflows_is_told(
+    tiny_llama: LanguageModel, dictionary: Dictionary
+) -> None:
     with pytest.raises(NumericalError):
-        Intervention(llama, EditGroup(dictionary, [Edit.plain(0, 1e39)]))
+        Intervention(tiny_llama, EditGroup(dictionary, [Edit.plain(0, 1e39)]))
 
 
-def test_ten_thousand_edits(llama: LanguageModel, make_dictionary: MakeDictionary, hidden: Tensor) -> None:
+def test_ten_thousand_edits(
+    tiny_llama: LanguageModel, make_dictionary: MakeDictionary, hidden: Tensor
+) -> None:
     large = make_dictionary(d_sae=10_000)
-    new = _run(llama, large, [_edit(Operation.ABLATE, feature=one) for one in range(10_000)], hidden)
+    new = _run(tiny_llama, large, [_edit(Operation.ABLATE, feature=one) for one in range(10_000)], hidden)
     torch.testing.assert_close(new, hidden - large.encode(hidden) @ large.W_dec, atol=1e-3, rtol=1e-4)
 
 
 @pytest.mark.parametrize("operation", [Operation.SCALE, Operation.ADD, Operation.CLAMP,
                                        Operation.DIRECTION_ADD, Operation.PROJECT_OUT])  # fmt: skip
 def test_gradients_reach_the_amounts_even_where_nothing_changes_yet(
-    llama: LanguageModel, dictionary: Dictionary, hidden: Tensor, operation: Operation
+    tiny_llama: LanguageModel, dictionary: Dictionary, hidden: Tensor, operation: Operation
 ) -> None:
     neutral = 1.0 if operation is Operation.SCALE else 0.0
-    intervention = Intervention(llama, EditGroup(dictionary, [_edit(operation, neutral)]))
+    intervention = Intervention(tiny_llama, EditGroup(dictionary, [_edit(operation, neutral)]))
     amounts = intervention.amounts.clone().requires_grad_()
     target = torch.randn(hidden.shape, generator=torch.Generator().manual_seed(2))
     (intervention.with_amounts(amounts)(hidden, _positions(hidden)) * target).sum().backward()

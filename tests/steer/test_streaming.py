@@ -14,32 +14,34 @@ from onesense.steer.streaming import BatchStreamer, TextPieces
 @settings(max_examples=60)
 @given(data=st.data())
 def test_pieces_add_up_to_the_text_and_hold_whole_characters(
-    llama: LanguageModel, data: st.DataObject
+    tiny_llama: LanguageModel, data: st.DataObject
 ) -> None:
     text = data.draw(st.text(max_size=30))
-    ids = encode_text(llama, text, prepend_bos=False)
-    whole = llama.decode(ids)
-    pieces = TextPieces(llama, encode_text(llama, "so "))
+    ids = encode_text(tiny_llama, text, prepend_bos=False)
+    whole = tiny_llama.decode(ids)
+    pieces = TextPieces(tiny_llama, encode_text(tiny_llama, "so "))
     told = [pieces.add(token) for token in ids]
     assert "".join([*told, pieces.finish()]) == whole
     if "\N{REPLACEMENT CHARACTER}" not in whole:
         assert not any("\N{REPLACEMENT CHARACTER}" in piece for piece in told)
 
 
-def test_half_a_character_is_told_at_the_end(llama: LanguageModel) -> None:
-    first = encode_text(llama, "é", prepend_bos=False)[0]
-    pieces = TextPieces(llama)
+def test_half_a_character_is_told_at_the_end(tiny_llama: LanguageModel) -> None:
+    first = encode_text(tiny_llama, "é", prepend_bos=False)[0]
+    pieces = TextPieces(tiny_llama)
     assert pieces.add(first) == ""
     assert pieces.finish() == "\N{REPLACEMENT CHARACTER}"
 
 
-def test_rows_are_told_apart_and_end_at_their_stop_token(llama: LanguageModel) -> None:
-    a, b = encode_text(llama, "ab", prepend_bos=False)
+def test_rows_are_told_apart_and_end_at_their_stop_token(tiny_llama: LanguageModel) -> None:
+    a, b = encode_text(tiny_llama, "ab", prepend_bos=False)
     told: list[tuple[int, str]] = []
-    streamer = BatchStreamer(llama, [(0, a), (0, b)], [0], lambda row, text: told.append((row, text)))
-    streamer.put(torch.tensor([[0, a], [0, b]]))
+    streamer = BatchStreamer(
+        tiny_llama, [(256, a), (256, b)], [257], lambda row, text: told.append((row, text))
+    )
+    streamer.put(torch.tensor([[256, a], [256, b]]))
     streamer.put(torch.tensor([a, b]))
-    streamer.put(torch.tensor([0, a]))
+    streamer.put(torch.tensor([257, a]))
     streamer.put(torch.tensor([b, b]))
     streamer.end()
     assert told == [(0, "a"), (1, "b"), (1, "a"), (1, "b")]

@@ -39,6 +39,35 @@ def test_the_target_appears_with_its_content_and_nothing_else(tmp_path):
     assert names(tmp_path) == ["a.txt"]
 
 
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_content_is_on_the_disk_before_the_name_and_the_name_before_the_return(tmp_path, monkeypatch, kind):
+    calls = []
+
+    def watch(name):
+        original = getattr(os, name)
+
+        def call(first, *rest):
+            path = os.readlink(f"/proc/self/fd/{first}") if isinstance(first, int) else str(first)
+            calls.append((name, os.path.basename(path)))
+            return original(first, *rest)
+
+        monkeypatch.setattr(atomic.os, name, call)
+
+    for name in ("fsync", "replace", "rename"):
+        watch(name)
+    if kind == "file":
+        write_text(tmp_path / "out", "x")
+    else:
+        with atomic_folder(tmp_path / "out") as temporary:
+            (temporary / "inner").write_text("x")
+    renames = [number for number, (name, _) in enumerate(calls) if name != "fsync"]
+    assert len(renames) == 1
+    before, after = calls[: renames[0]], calls[renames[0] + 1 :]
+    assert [path for _, path in before][:1] == [calls[renames[0]][1] if kind == "file" else "inner"]
+    assert ("fsync", calls[renames[0]][1]) in before
+    assert after == [("fsync", tmp_path.name)]
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, GeneratorExit, RuntimeError])
 def test_whatever_is_raised_the_target_is_unchanged_and_the_temporary_gone(tmp_path, error):
     target = tmp_path / "a.txt"

@@ -72,8 +72,10 @@ def test_order_and_process_do_not_change_the_bytes(path):
     )
     subprocess.run([sys.executable, "-c", code, path], check=True, env={"PYTHONHASHSEED": "7"})
     elsewhere = path.read_bytes()
-    write_tensors(path, {"a": np.zeros(2), "b": np.arange(3)}, {c: c for c in "vwxyz"})
-    assert path.read_bytes() == elsewhere
+    tensors = {"a": np.zeros(2), "b": np.arange(3)}
+    for ordered in (tensors, dict(reversed(tensors.items()))):
+        write_tensors(path, ordered, {c: c for c in "vwxyz"})
+        assert path.read_bytes() == elsewhere
 
 
 def test_metadata(path, written):

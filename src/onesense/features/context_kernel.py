@@ -239,6 +239,23 @@ def _cut(slots: Any, feature: Any, slot: Any, firings: Any, entry: Any, length: 
 
 
 @compiled
+def _add_moments(moments: Any, feature: Any, values: Any, bits: Any) -> None:
+    """Welford (1962), one firing after another: exact to rounding however large the mean."""
+    count, mean, m2 = moments.fired[feature], moments.mean[feature], moments.m2[feature]
+    maximum, histogram = moments.maximum[feature], moments.histogram[feature]
+    for entry in range(len(values)):
+        value = np.float64(values[entry])
+        count += 1
+        deviation = value - mean
+        mean += deviation / count
+        m2 += deviation * (value - mean)
+        maximum = max(maximum, values[entry])
+        histogram[_bin(bits[entry])] += 1
+    moments.fired[feature], moments.mean[feature], moments.m2[feature] = count, mean, m2
+    moments.maximum[feature] = maximum
+
+
+@compiled
 def accumulate(
     moments: Any, top: Any, sample: Any, top_octave: Any, firings: Any, table: Any, seed: Any
 ) -> None:
@@ -255,31 +272,34 @@ def accumulate(
     """
     n_bands = sample.worst.shape[1]
     for feature in range(len(top_octave)):
-        for entry in range(firings.pointer[feature], firings.pointer[feature + 1]):
-            value, bits = firings.value[entry], firings.bits[entry]
-            # Welford (1962): exact to rounding whatever the ratio of mean and deviation.
-            moments.fired[feature] += 1
-            deviation = np.float64(value) - moments.mean[feature]
-            moments.mean[feature] += deviation / moments.fired[feature]
-            moments.m2[feature] += deviation * (np.float64(value) - moments.mean[feature])
-            moments.maximum[feature] = max(moments.maximum[feature], value)
-            moments.histogram[feature, _bin(bits)] += 1
-
-            window = firings.window[entry]
-            length = table.length[window]
+        first, last = firings.pointer[feature], firings.pointer[feature + 1]
+        if first == last:
+            continue
+        _add_moments(moments, feature, firings.value[first:last], firings.bits[first:last])
+        # Views are made once a feature: making one costs more than all that most firings need.
+        top_value, top_key, top_worst = top.value[feature], top.key[feature], top.worst[feature]
+        priorities, sample_worst = sample.priority[feature], sample.worst[feature]
+        strongest = top_octave[feature]
+        for entry in range(first, last):
+            value, window = firings.value[entry], firings.window[entry]
             position = table.start[window] + np.int64(firings.position[entry])
             key = (table.document[window] << _POSITION_BITS) | position
-            slot = _choose_top(top, feature, value, key)
-            if slot >= 0:
-                _cut(top, feature, slot, firings, entry, length)
-            octave = _octave(bits)
-            if octave > top_octave[feature]:
+            worst = top_worst[0]
+            if worst < 0 or value > top_value[worst] or (value == top_value[worst] and key < top_key[worst]):
+                slot = _choose_top(top, feature, value, key)
+                if slot >= 0:
+                    _cut(top, feature, slot, firings, entry, table.length[window])
+            octave = _octave(firings.bits[entry])
+            if octave > strongest:
                 _raise_top(sample, top_octave, feature, octave)
-            band = _band(octave, top_octave[feature], n_bands)
+                strongest = octave
+            band = _band(octave, strongest, n_bands)
             priority = firing_priority(seed, feature, key)
-            slot = _choose_sample(sample, feature, band, value, key, priority)
-            if slot >= 0:
-                _cut(sample, feature, slot, firings, entry, length)
+            worst = sample_worst[band]
+            if worst < 0 or priority <= priorities[worst]:
+                slot = _choose_sample(sample, feature, band, value, key, priority)
+                if slot >= 0:
+                    _cut(sample, feature, slot, firings, entry, table.length[window])
 
 
 @compiled

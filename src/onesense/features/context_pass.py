@@ -17,6 +17,7 @@ from onesense.errors import NumericalError
 from onesense.features.context_accumulator import Arrays, ContextShape, ShardAccumulator
 from onesense.features.context_kernel import WindowTable
 from onesense.features.context_shards import plan_batches, row_chunks, window_ids
+from onesense.features.encoding import encoded
 from onesense.features.firings import NotFiniteError, firings_of
 from onesense.model.capture import capture
 from onesense.model.hook_points import HookPoint
@@ -107,9 +108,9 @@ class ContextPass:
             if part.start == part.stop:
                 continue
             with torch.no_grad():
-                latents = self.dictionary.encode(activations[part])
+                values, limit = encoded(self.dictionary, activations[part])
             try:
-                firings = firings_of(latents, numbers[row[part]], position[part])
+                firings = firings_of(values, numbers[row[part]], position[part], limit)
             except NotFiniteError as error:
                 where = part.start + error.token
                 raise _not_finite(

@@ -16,6 +16,7 @@ _BLOCK = 16  # latents looked at together; nearly all blocks hold only zeros
 _LARGEST_HALF = np.float32(65504.0)
 _FIRINGS_PER_TOKEN = 64  # first guess of the room needed
 _NOT_FINITE = -2
+_INFINITY_BITS = 0x7F800000
 
 
 class NotFiniteError(Exception):
@@ -30,24 +31,30 @@ class NotFiniteError(Exception):
         self.token = token
 
 
-def firings_of(latents: Tensor, window: NDArray[np.int32], position: NDArray[np.int32]) -> Firings:
+def firings_of(
+    latents: Tensor, window: NDArray[np.int32], position: NDArray[np.int32], limit: Tensor | None = None
+) -> Firings:
     """The firings among latents.
 
     Args:
         latents: Activations, [tokens, d_sae]: float32 or bfloat16 (others are converted), on any device.
         window: Window of each token, [tokens].
         position: Position of each token within its window, [tokens].
+        limit: What each feature must exceed to fire, never negative, [d_sae], as the latents in dtype and
+            device; None: 0.
 
     Returns:
-        What is above zero, grouped by feature, tokens in order.
+        What is above the limit, grouped by feature, tokens in order.
 
     Raises:
         NotFiniteError: NaN or infinity among the latents.
     """
+    if limit is None:
+        limit = latents.new_zeros(latents.shape[1])
     if latents.device.type == "cpu":
-        token, feature, bits = _scanned(latents)
+        token, feature, bits = _scanned(latents, limit)
     else:
-        token, feature, bits = _listed(latents)
+        token, feature, bits = _listed(latents, limit)
     pointer = np.zeros(latents.shape[1] + 1, dtype=np.int64)
     order = np.empty(len(feature), dtype=np.int64)
     _group(feature, pointer, order)
@@ -57,19 +64,28 @@ def firings_of(latents: Tensor, window: NDArray[np.int32], position: NDArray[np.
     return Firings(pointer, value, bits, half, window[token], position[token])
 
 
-def _scanned(latents: Tensor) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.uint32]]:
-    """Firings in token order, from memory that the CPU can read."""
-    raw: NDArray[Any]
-    if latents.dtype == torch.bfloat16:
-        raw, shift = latents.contiguous().view(torch.int16).numpy().view(np.uint16), 16
+def _as_integers(values: Tensor) -> NDArray[Any]:
+    """The bits as signed integers, which are in the order of the numbers where these are not negative."""
+    integers: NDArray[Any]
+    if values.dtype == torch.bfloat16:
+        integers = values.contiguous().view(torch.int16).numpy()
     else:
-        raw, shift = latents.float().contiguous().view(torch.int32).numpy().view(np.uint32), 0
+        integers = values.float().contiguous().view(torch.int32).numpy()
+    return integers
+
+
+def _scanned(
+    latents: Tensor, limit: Tensor
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.uint32]]:
+    """Firings in token order, from memory that the CPU can read."""
+    raw, least = _as_integers(latents), _as_integers(limit)
+    infinity = raw.dtype.type(_INFINITY_BITS >> (32 - 8 * raw.itemsize))
     n_tokens, n_features = raw.shape
     token = np.empty(n_tokens * _FIRINGS_PER_TOKEN + n_features, dtype=np.int32)
     feature, bits = np.empty_like(token), np.empty(len(token), dtype=np.uint32)
     row, found = 0, 0
     while True:
-        row, found, status = _scan(raw, row, shift, token, feature, bits, found)
+        row, found, status = _scan(raw, least, infinity, row, token, feature, bits, found)
         if status == _NOT_FINITE:
             raise NotFiniteError(row)
         if row == n_tokens:
@@ -79,42 +95,46 @@ def _scanned(latents: Tensor) -> tuple[NDArray[np.int32], NDArray[np.int32], NDA
         )
 
 
-def _listed(latents: Tensor) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.uint32]]:
+def _listed(
+    latents: Tensor, limit: Tensor
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.uint32]]:
     """Firings in token order, from a device: only they travel to the CPU."""
-    latents = latents.float()
     finite = torch.isfinite(latents).all(dim=1)
     if not bool(finite.all()):
         raise NotFiniteError(int((~finite).nonzero()[0, 0]))
-    where = (latents > 0).nonzero()
-    values = latents[where[:, 0], where[:, 1]].cpu().numpy()
+    where = (latents > limit).nonzero()
+    values = latents[where[:, 0], where[:, 1]].float().cpu().numpy()
     places = where.to(torch.int32).cpu().numpy()
     return places[:, 0], places[:, 1], np.ascontiguousarray(values).view(np.uint32)
 
 
 @compiled
-def _scan(raw: Any, row: Any, shift: Any, token: Any, feature: Any, bits: Any, found: Any) -> Any:
+def _scan(
+    raw: Any, least: Any, infinity: Any, row: Any, token: Any, feature: Any, bits: Any, found: Any
+) -> Any:
     """List the firings of whole rows until the room is used up; the next row, the number found, a status."""
     n_tokens, n_features = raw.shape
     whole = n_features - n_features % _BLOCK
-    sign = np.uint32(0x80000000)
-    exponent = np.uint32(0x7F800000)
+    shift = np.uint32(32 - 8 * raw.itemsize)
     while row < n_tokens and found + n_features <= len(token):
         line = raw[row]
         for first in range(0, n_features, _BLOCK):
             last = n_features
             if first < whole:
                 last = first + _BLOCK
-                some = line[first]
-                for column in range(first + 1, last):
-                    some |= line[column]
-                if some == 0:
+                some = False
+                for column in range(first, first + _BLOCK):
+                    number = line[column]
+                    some |= (number > least[column]) | ((number & infinity) == infinity)
+                if not some:
                     continue
             for column in range(first, last):
-                word = np.uint32(line[column]) << np.uint32(shift)
-                if word & exponent == exponent:
+                number = line[column]
+                if (number & infinity) == infinity:
                     return row, found, _NOT_FINITE
-                if word != 0 and word & sign == 0:
-                    token[found], feature[found], bits[found] = row, column, word
+                if number > least[column]:
+                    token[found], feature[found] = row, column
+                    bits[found] = np.uint32(number) << shift
                     found += 1
         row += 1
     return row, found, 0

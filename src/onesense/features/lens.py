@@ -8,6 +8,7 @@ held: each thread makes a block that fits in its core's cache, looks at it once,
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -54,15 +55,29 @@ class LensStatistics:
     bottom_ids: NDArray[np.int32]
     bottom_values: NDArray[np.float32]
 
+    @classmethod
+    def empty(cls, n_features: int, k: int) -> LensStatistics:
+        """Make room for the statistics of ``n_features`` features, not filled in."""
+        return cls(
+            mean=np.empty(n_features),
+            std=np.empty(n_features),
+            skewness=np.empty(n_features),
+            kurtosis=np.empty(n_features),
+            top_ids=np.empty((n_features, k), dtype=np.int32),
+            top_values=np.empty((n_features, k), dtype=np.float32),
+            bottom_ids=np.empty((n_features, k), dtype=np.int32),
+            bottom_values=np.empty((n_features, k), dtype=np.float32),
+        )
+
     @property
     def n_features(self) -> int:
         """Number of features."""
-        return self.mean.shape[0]
+        return len(self.mean)
 
     @property
     def k(self) -> int:
         """Tokens kept at each end."""
-        return self.top_ids.shape[1]
+        return int(self.top_ids.shape[1])
 
     def to_tensors(self) -> dict[str, NDArray[np.generic]]:
         """Name every array, for a safetensors file."""
@@ -146,13 +161,7 @@ def lens_statistics(
     """
     _check_arguments(decoder, W_U, k=k, dtype=dtype, tile_rows=tile_rows)
     n_features = decoder.shape[0]
-    statistics = LensStatistics(
-        *(np.empty(n_features, dtype=np.float64) for _ in range(4)),
-        top_ids=np.empty((n_features, k), dtype=np.int32),
-        top_values=np.empty((n_features, k), dtype=np.float32),
-        bottom_ids=np.empty((n_features, k), dtype=np.int32),
-        bottom_values=np.empty((n_features, k), dtype=np.float32),
-    )
+    statistics = LensStatistics.empty(n_features, k)
     lens = _Lens.of(W_U, dtype)
     starts = range(0, n_features, tile_rows)
 
@@ -173,30 +182,34 @@ class _Lens(NamedTuple):
 
     matrix: Tensor  # [d_model, vocab], in the format of the product
     mean: Tensor  # [d_model] float64, over the vocabulary
-    spread: float  # root mean square of the entries about their row's mean
+    spread: float  # root mean square of the entries about their row's mean, roughly
 
     @classmethod
     def of(cls, W_U: Tensor, dtype: LensDtype) -> _Lens:
-        W_U = W_U.detach().to("cpu")
-        means, squares = [], 0.0
-        for start in range(0, W_U.shape[0], 16):  # a few rows at a time: no float64 copy of the whole
-            rows = W_U[start : start + 16].double()
-            if not bool(torch.isfinite(rows).all()):
-                token = int(torch.nonzero(~torch.isfinite(rows).all(dim=0))[0, 0])
-                raise NumericalError(
-                    f"The unembedding holds NaN or infinity (first at token {token}).",
-                    hint="The model's weights are damaged: load them again.",
-                )
-            mean = rows.mean(dim=1)
-            squares += float((rows - mean[:, None]).square().sum())
-            means.append(mean)
-        return cls(W_U.to(getattr(torch, dtype)), torch.cat(means), (squares / W_U.numel()) ** 0.5)
+        W_U = W_U.detach().to("cpu", torch.float32)
+        mean = W_U.mean(dim=1).double()
+        square = torch.linalg.vector_norm(W_U, dim=1).double().square() / W_U.shape[1]
+        variance = torch.maximum(
+            square - mean.square(), 1e-4 * square
+        )  # the difference of two near equals is noise
+        spread = float(variance.mean().sqrt()) if W_U.shape[0] else 0.0
+        if not math.isfinite(spread):
+            damaged = torch.nonzero(~torch.isfinite(W_U).all(dim=0))
+            where = (
+                f"NaN or infinity at token {int(damaged[0])}" if len(damaged) else "numbers beyond float32"
+            )
+            raise NumericalError(
+                f"The unembedding holds {where}.", hint="The model's weights are damaged: load them again."
+            )
+        return cls(W_U.to(getattr(torch, dtype)), mean, spread)
 
 
 def _fill_tile(statistics: LensStatistics, decoder: Tensor, lens: _Lens, start: int) -> None:
-    """Compute the statistics of a few features, ``decoder`` ``[rows, d_model]``, and put them in their place."""
+    """Compute the statistics of a few features, ``decoder`` ``[rows, d_model]``, into their place."""
     decoder = decoder.detach().to("cpu", torch.float64)
-    _check_finite(decoder.isfinite().all(dim=1), start, "The decoder row of feature {} holds NaN or infinity.")
+    _check_finite(
+        decoder.isfinite().all(dim=1), start, "The decoder row of feature {} holds NaN or infinity."
+    )
     rows, n_tokens = decoder.shape[0], lens.matrix.shape[1]
     place = slice(start, start + rows)
     top_values, bottom_values = statistics.top_values[place], statistics.bottom_values[place]
@@ -245,7 +258,7 @@ def _standardization(decoder: Tensor, lens: _Lens) -> tuple[NDArray[np.float32],
 def _check_arguments(decoder: Tensor, W_U: Tensor, *, k: int, dtype: str, tile_rows: int) -> None:
     if decoder.ndim != 2 or W_U.ndim != 2 or decoder.shape[1] != W_U.shape[0]:
         raise IncompatibleError(
-            f"A decoder of shape {list(decoder.shape)} does not fit an unembedding of shape {list(W_U.shape)}.",
+            f"A decoder {list(decoder.shape)} does not fit an unembedding {list(W_U.shape)}.",
             hint="The dictionary was made for another model: [d_sae, d_model] must meet [d_model, vocab].",
         )
     if not 1 <= k <= W_U.shape[1]:
@@ -258,9 +271,7 @@ def _check_arguments(decoder: Tensor, W_U: Tensor, *, k: int, dtype: str, tile_r
             f"The lens cannot be computed in `{dtype}`.", hint="Use float32 or bfloat16."
         )
     if tile_rows < 1:
-        raise ConfigurationError(
-            f"A tile of {tile_rows} features holds nothing.", hint="Choose 1 or more."
-        )
+        raise ConfigurationError(f"A tile of {tile_rows} features holds nothing.", hint="Choose 1 or more.")
 
 
 def _check_finite(finite: Tensor, start: int, message: str) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from numba.extending import overload
 from numpy.typing import NDArray
 
-# Summed in float32 before it goes to float64: long enough to fill vector registers, short enough to lose nothing.
+# Summed in float32, then added in float64: long enough for vector registers, short enough to lose nothing.
 SEGMENT = 256
 
 # Sums may be reordered, so that they run in vector registers; NaN and infinity keep their meaning.
@@ -78,7 +78,7 @@ def _has_candidate(segment: Any, above: Any, below: Any) -> Any:
 
 @_compiled()
 def _merge_largest(segment: Any, sign: Any, first_token: int, values: Any, ids: Any) -> Any:
-    """Merge ``sign * segment`` into the descending ``values``; an equal value that came earlier stays first."""
+    """Merge ``sign * segment`` into the descending ``values``; of equal values the earlier stays first."""
     last = values.shape[0] - 1
     threshold = values[last]
     for token in range(segment.shape[0]):
@@ -122,9 +122,7 @@ def _scan_block(
             sums[feature, 3] += fourth
             if _has_candidate(segment, above, below):
                 token = first_token + start
-                above = _merge_largest(
-                    segment, np.float32(1), token, top_values[feature], top_ids[feature]
-                )
+                above = _merge_largest(segment, np.float32(1), token, top_values[feature], top_ids[feature])
                 below = -_merge_largest(
                     segment, np.float32(-1), token, negated_bottom_values[feature], bottom_ids[feature]
                 )
@@ -159,7 +157,9 @@ def scan_block(
     state = (scale, offset, sums, top_values, top_ids, negated_bottom_values, bottom_ids)
     try:
         _scan_block(block, first_token, *state)
-    except OSError:  # the machine code is in memory, only its copy on disk could not be written; nothing ran yet
+    except (
+        OSError
+    ):  # the machine code is in memory, only its copy on disk could not be written; nothing ran yet
         _scan_block(block, first_token, *state)
 
 

@@ -102,7 +102,7 @@ def _final_norm(model: LanguageModel) -> nn.Module:
         architecture = resolve_arch(model.hf, model.hf.config)
     except (ValueError, AttributeError) as error:
         raise _unknown_norm(model, str(error)) from error
-    norm = architecture.final_norm
+    norm: nn.Module = architecture.final_norm
     # The search by name goes down into the blocks where the trunk itself has no norm.
     if any(module is norm for layer in architecture.decoder_layers for module in layer.modules()):
         raise _unknown_norm(model, "only norms inside its blocks were found")

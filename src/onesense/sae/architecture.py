@@ -12,7 +12,7 @@ from onesense.sae.origin import Origin
 
 
 class Architecture(StrEnum):
-    """The rule from pre-activations to latents. BatchTopK and Matryoshka are read as jumprelu by threshold."""
+    """The rule from pre-activations to latents; BatchTopK and Matryoshka are read as jumprelu."""
 
     RELU = "relu"
     JUMPRELU = "jumprelu"
@@ -76,7 +76,8 @@ def _check_shapes(tensors: Mapping[str, Tensor], origin: Origin) -> None:
         wanted = expected.get(name, (d_sae,))
         if tuple(tensor.shape) != wanted:
             raise IncompatibleError(
-                f"{name} of {origin.label} has shape {tuple(tensor.shape)}; beside W_enc {shape} it must be {wanted}.",
+                f"{name} of {origin.label} has shape {tuple(tensor.shape)}; beside W_enc "
+                f"{shape} it must be {wanted}.",
                 hint="The files of two dictionaries may have been mixed, or a matrix is transposed.",
             )
 

@@ -1,4 +1,4 @@
-"""A sparse autoencoder: tensors, the rule that makes activations of pre-activations, and where it came from."""
+"""A sparse autoencoder: tensors, the rule from pre-activations to latents, and where it came from."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Dictionary:
     r_mag: Tensor | None = None
     k: int | None = None
     rescale_by_decoder_norm: bool = False
-    preparation: Preparation = Preparation()
+    preparation: Preparation = field(default_factory=Preparation)
     origin: Origin = field(default_factory=Origin)
 
     def __post_init__(self) -> None:
@@ -107,13 +107,15 @@ class Dictionary:
     @cached_property
     def decoder_norms(self) -> Tensor:
         """Norm of every decoder row, [d_sae], never 0."""
-        return self.W_dec.norm(dim=-1).clamp_min(_SMALLEST_NORM)
+        norms: Tensor = torch.linalg.vector_norm(self.W_dec, dim=-1)
+        return norms.clamp_min(_SMALLEST_NORM)
 
     def encode(self, activations: Tensor) -> Tensor:
         """Latents of activations.
 
         Args:
-            activations: In the model's own units, [..., d_in] ([..., n_heads, d_head] at a hook point of heads).
+            activations: In the model's own units, [..., d_in]; at a hook point of heads also
+                [..., n_heads, d_head].
 
         Returns:
             Latents, [..., d_sae], never negative, in the dictionary's dtype.
@@ -155,8 +157,8 @@ class Dictionary:
 
         Args:
             latents: [..., d_sae].
-            activations: What the latents were encoded from, [..., d_in]. Needed where the normalisation is each
-                token's own (`layer_norm`, `constant_norm_rescale`), else ignored.
+            activations: What the latents were encoded from, [..., d_in]. Needed where the normalisation is
+                each token's own (`layer_norm`, `constant_norm_rescale`), else ignored.
 
         Returns:
             [..., d_in], in the dictionary's dtype.
@@ -178,7 +180,7 @@ class Dictionary:
         return (output * scale + shift).to(self.dtype)
 
     def reconstruct(self, activations: Tensor) -> Tensor:
-        """Encode and decode; comparable with the raw activation (a mean that centring took away is added back).
+        """Encode and decode; comparable with the raw activation: a mean taken away is added back.
 
         Args:
             activations: In the model's own units, [..., d_in].
@@ -188,7 +190,7 @@ class Dictionary:
         return output + self.preparation.removed_mean(self._wide(flat)).to(output.dtype)
 
     def target(self, activations: Tensor) -> Tensor:
-        """What `decode` should give back: the activations, flattened and centred where the dictionary says so."""
+        """What `decode` should give back: the activations, centred where the dictionary asks for it."""
         return self.preparation.target(self._checked(activations))
 
     def token_scale(self, activations: Tensor) -> Tensor:
@@ -236,11 +238,11 @@ class Dictionary:
         """The same function with decoder rows of norm 1; latents come out multiplied by the old norms.
 
         Raises:
-            IncompatibleError: A topk dictionary ranks by the latents as they are: scaling them changes the ranking.
+            IncompatibleError: A topk dictionary that ranks latents as they are: scaling changes the ranking.
         """
         if self.architecture is Architecture.TOPK and not self.rescale_by_decoder_norm:
             raise IncompatibleError(
-                "The decoder norm of a topk dictionary cannot be folded: it would change which latents are kept.",
+                "The decoder norm of this topk dictionary cannot be folded: other latents would be kept.",
                 hint="Use the dictionary as it is.",
             )
         norms = self.decoder_norms
@@ -252,11 +254,11 @@ class Dictionary:
             W_dec=self.W_dec / norms.unsqueeze(-1),
             rescale_by_decoder_norm=False,
             origin=replace(self.origin, fingerprint=""),
-            **{name: tensor * norms for name, tensor in scaled.items() if tensor is not None},  # type: ignore[arg-type]
+            **{name: tensor * norms for name, tensor in scaled.items() if tensor is not None},
         )
 
     def fold_norm_factor(self) -> Dictionary:
-        """The same function, latents included, with the factor of `expected_average_only_in` in the weights."""
+        """The same function and latents, with the factor of `expected_average_only_in` in the weights."""
         factor = self.preparation.norm_factor
         if factor is None:
             return self
@@ -336,8 +338,8 @@ class Dictionary:
             prepared = self.preparation.normalize(self.b_dec)  # the same for whatever activation
         elif activations is None:
             raise ConfigurationError(
-                f"{self.origin.label} normalises each token by itself ({self.preparation.normalization}), so it "
-                "cannot decode without the activations.",
+                f"{self.origin.label} normalises each token by itself ({self.preparation.normalization}), "
+                "so it cannot decode without the activations.",
                 hint="Pass the activations to `decode`, or call `reconstruct`.",
             )
         else:

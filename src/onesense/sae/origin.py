@@ -51,7 +51,7 @@ class Origin:
 
 
 def fingerprint(tensors: Mapping[str, Tensor], rule: str) -> str:
-    """SHA-256 over tensors (as float32) and rule, 64 hex digits; the same whatever file they were read from."""
+    """SHA-256 over tensors (as float32) and rule, 64 hex digits; the same whatever the file format."""
     digest = hashlib.sha256(rule.encode())
     for name in sorted(tensors):
         values = tensors[name].detach().to(device="cpu", dtype=torch.float32).contiguous()

@@ -50,8 +50,8 @@ class Preparation:
     """Input preparation of a dictionary.
 
     Attributes:
-        center: Subtract each activation's mean over d_model first. A dictionary that was trained on a model with
-            `center_writing_weights` expects it; on a model with weights as published the difference is silent.
+        center: Subtract each activation's mean over d_model first. A dictionary that was trained on a model
+            with `center_writing_weights` expects it; without it the late layers degrade silently.
         normalization: The dictionary's own normalisation.
         norm_factor: The factor of `expected_average_only_in`: sqrt(d_in) over the mean norm of the training
             activations. None: the factor is unknown or folded into the weights already.
@@ -66,7 +66,7 @@ class Preparation:
     flatten_heads: bool = False
 
     def target(self, activations: Tensor) -> Tensor:
-        """What a reconstruction is measured against: the activation, centred where the dictionary asks for it.
+        """What a reconstruction is measured against: the activation, centred where that is asked for.
 
         Args:
             activations: In the model's own units, [..., d_in].

@@ -38,7 +38,7 @@ def write_saelens(
     """Write `cfg.json`, `sae_weights.safetensors` and, where known, `sparsity.safetensors`.
 
     A factor of `expected_average_only_in` is folded into the weights first: no reader of such a folder would
-    apply it. With a 16-bit `storage_dtype` the configuration still asks for float32, so that readers compute in it.
+    apply it. With a 16-bit `storage_dtype` the configuration still asks readers to compute in float32.
 
     Args:
         dictionary: What to write.

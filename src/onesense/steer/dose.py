@@ -14,13 +14,13 @@ from onesense.model.capture import capture
 from onesense.model.hook_points import HookPoint
 from onesense.model.language_model import LanguageModel
 from onesense.model.positions import Positions
+from onesense.sae.activations import usable_positions
 from onesense.text.corpus import Document, read_documents
 from onesense.text.windows import batch_windows, iter_windows
 
 STRONG_DOSE = 1.0
 """Above this relative dose the edit outweighs the activation and text tends to break down."""
 
-_OUTLIER = 5.0
 _WINDOWS_PER_BATCH = 8
 
 
@@ -81,21 +81,23 @@ class DoseMeter:
         counted = positions.real
         if self._special and positions.ids is not None:
             counted = counted & ~positions.is_any_of(self._special, "special tokens")
+        # Squares of a reckless coefficient overflow float32; Apple's devices have nothing wider.
+        wide = torch.float32 if before.device.type == "mps" else torch.float64
         norms = before.norm(dim=-1, dtype=torch.float32)
         changes = (
-            torch.zeros_like(norms)
+            torch.zeros_like(norms, dtype=wide)
             if after is before
-            else (after.to(torch.float32) - before.to(torch.float32)).norm(dim=-1)
+            else (after.to(wide) - before.to(wide)).norm(dim=-1)
         )
         sums = torch.stack(
             [
-                (changes != 0).sum(dtype=torch.float64),
-                changes.sum(dtype=torch.float64),
-                torch.where(counted, norms, 0).sum(dtype=torch.float64),
-                counted.sum(dtype=torch.float64),
-                changes.max().to(torch.float64),
-                norms.sum(dtype=torch.float64),
-                torch.tensor(norms.numel(), dtype=torch.float64, device=norms.device),
+                (changes != 0).sum(dtype=wide),
+                changes.sum(dtype=wide),
+                torch.where(counted, norms, 0).sum(dtype=wide),
+                counted.sum(dtype=wide),
+                changes.max().to(wide),
+                norms.sum(dtype=wide),
+                torch.tensor(norms.numel(), dtype=wide, device=norms.device),
             ]
         )
         if self._sums is None:
@@ -151,7 +153,8 @@ def measure_mean_norm(
     while seen < tokens and (some := list(islice(windows, _WINDOWS_PER_BATCH))):
         batch = batch_windows(model, some)
         activations = capture(model, batch, [point])[point]
-        norms = activations.norm(dim=-1, dtype=torch.float32)[batch.content]
+        usable = usable_positions(activations, batch.content)
+        norms = activations.norm(dim=-1, dtype=torch.float32)[usable]
         found.append(norms.cpu())
         seen += len(norms)
     if seen == 0:
@@ -162,4 +165,4 @@ def measure_mean_norm(
             f"The activations of `{model.name}` at `{point}` are NaN or infinite.",
             hint="Load the model in float32 or bfloat16.",
         )
-    return float(every[every <= _OUTLIER * every.median()].mean())
+    return float(every.mean())

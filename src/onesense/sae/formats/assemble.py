@@ -37,7 +37,14 @@ _REFUSED = {
     "matching_pursuit": "its latents are found by a search, not by an encoder",
     "abstopk": "its latents can be negative",
 }
-_OWN_FIELDS = ("model_name", "hook_name", "hook_head_index", "prepend_bos", "context_size", "sae_lens_version")
+_OWN_FIELDS = (
+    "model_name",
+    "hook_name",
+    "hook_head_index",
+    "prepend_bos",
+    "context_size",
+    "sae_lens_version",
+)
 _LARGEST_WIDTH = 2**31
 
 
@@ -57,7 +64,7 @@ def assemble(
         norm_factor: The registry's factor of `expected_average_only_in`.
 
     Raises:
-        IncompatibleError: An architecture or preparation that onesense does not support; shapes that disagree.
+        IncompatibleError: An architecture or preparation that is not supported; shapes that disagree.
         FormatError: Something is missing, or the configuration contradicts the tensors.
         HookPointError: Its hook point does not map.
         NumericalError: NaN or infinity in a tensor.
@@ -76,7 +83,7 @@ def assemble(
     return Dictionary(
         architecture=architecture,
         hook_point=_hook_point(metadata, origin),
-        **tensors,  # type: ignore[arg-type]
+        **tensors,
         k=_whole_number(config, "k") if architecture is Architecture.TOPK else None,
         rescale_by_decoder_norm=architecture is Architecture.TOPK
         and bool(config.get("rescale_acts_by_decoder_norm", False)),
@@ -88,7 +95,7 @@ def assemble(
 def _architecture(name: str, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Architecture:
     metadata = config["metadata"]
     moved = metadata.get("hook_name_out") not in (None, metadata.get("hook_name"))
-    if name in _REFUSED or "W_skip" in tensors or config.get("d_out") is not None or moved:
+    if name in _REFUSED or "W_skip" in tensors or metadata.get("d_out") is not None or moved:
         what = name if name in _REFUSED else "transcoder"
         raise IncompatibleError(
             f"Dictionaries of the kind `{what}` are not supported: {_REFUSED[what]}.",
@@ -102,7 +109,8 @@ def _architecture(name: str, config: Mapping[str, Any], tensors: Mapping[str, Te
     activation = config.get("activation_fn") or "relu"
     if activation not in ("relu", "topk"):
         raise IncompatibleError(
-            f"The activation function `{activation}` is not supported.", hint="Choose a relu or topk dictionary."
+            f"The activation function `{activation}` is not supported.",
+            hint="Choose a relu or topk dictionary.",
         )
     if (config.get("activation_fn_kwargs") or {}).get("signed"):
         raise IncompatibleError(
@@ -130,7 +138,8 @@ def _tensors(
     missing = [stored for stored in wanted.values() if stored not in found]
     if missing:
         raise FormatError(
-            f"The weights of this {name} dictionary lack {', '.join(missing)}; they hold {', '.join(sorted(found))}.",
+            f"The weights of this {name} dictionary lack {', '.join(missing)}; they hold "
+            f"{', '.join(sorted(found))}.",
             hint="The file is of another architecture than its configuration says, or a tensor was lost.",
         )
     tensors = {ours: _at_least_float32(stored, found[stored]) for ours, stored in wanted.items()}
@@ -185,7 +194,8 @@ def _whole_number(config: Mapping[str, Any], key: str) -> int:
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _LARGEST_WIDTH:
         raise FormatError(
-            f"The configuration's `{key}` is {value!r}; it must be a whole number from 1.", hint="Mend cfg.json."
+            f"The configuration's `{key}` is {value!r}; it must be a whole number from 1.",
+            hint="Mend cfg.json.",
         )
     return value
 
@@ -195,13 +205,15 @@ def _preparation(config: Mapping[str, Any], norm_factor: float | None) -> Prepar
     if stated not in tuple(Normalization):
         raise IncompatibleError(
             f"The input normalisation `{stated}` is not supported.",
-            hint="If this is a training checkpoint, use the folder of the finished dictionary: there it is folded in.",
+            hint="If this is a training checkpoint, use the finished dictionary: there it is folded in.",
         )
     normalization = Normalization(stated)
     if normalization is not Normalization.EXPECTED_AVERAGE:
         norm_factor = None
     elif norm_factor is not None and not 0 < norm_factor < float("inf"):
-        raise FormatError(f"The normalisation factor is {norm_factor}; it must be above 0.", hint="Check the file.")
+        raise FormatError(
+            f"The normalisation factor is {norm_factor}; it must be above 0.", hint="Check the file."
+        )
     kwargs = config["metadata"].get("model_from_pretrained_kwargs") or {}
     return Preparation(
         center=bool(kwargs.get("center_writing_weights", False)),

@@ -54,7 +54,8 @@ def read_dictionary_learning(folder: Path) -> Parts:
     trainer, buffer = config.get("trainer"), config.get("buffer") or {}
     if not isinstance(trainer, dict) or not isinstance(buffer, dict):
         raise FormatError(
-            f"{folder / CONFIG_FILE} has no `trainer`, so it is not from dictionary_learning.", hint="Check the file."
+            f"{folder / CONFIG_FILE} has no `trainer`, so it is not from dictionary_learning.",
+            hint="Check the file.",
         )
     name = str(trainer.get("dict_class"))
     if name not in _CLASSES:
@@ -77,7 +78,9 @@ def read_dictionary_learning(folder: Path) -> Parts:
 
 def _config(trainer: Mapping[str, Any], buffer: Mapping[str, Any]) -> dict[str, Any]:
     if trainer.get("layer") is None:
-        raise FormatError("The configuration's trainer has no `layer`.", hint="Add trainer.layer to config.json.")
+        raise FormatError(
+            "The configuration's trainer has no `layer`.", hint="Add trainer.layer to config.json."
+        )
     config = {
         "d_in": trainer.get("activation_dim"),
         "d_sae": trainer.get("dict_size"),
@@ -108,8 +111,8 @@ def _threshold(raw: Mapping[str, Tensor], name: str) -> Tensor:
     threshold = raw.get("threshold")
     if threshold is None or (name in _BATCH_TOPK and bool((threshold < 0).any())):
         raise FormatError(
-            f"This {name} has {'no' if threshold is None else 'a'} threshold{'' if threshold is None else ' below 0'}: "
-            "it was lost, or never set in training, and without it every positive latent would fire.",
+            f"The threshold of this {name} was lost, or never set in training; without it every positive "
+            "latent would fire.",
             hint="Use a checkpoint from after the threshold was started (threshold_start_step).",
         )
     return threshold

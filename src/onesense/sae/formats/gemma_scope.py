@@ -7,6 +7,7 @@ The files hold no configuration: layer, L0 and hook point are read from the fold
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,13 @@ _SITES = (
     (re.compile(r"mlp_out|(?:^|[-_])mlp(?:$|[-_])"), "hook_mlp_out"),
     (re.compile(r"attn_out|(?:^|[-_])att(?:$|[-_])"), "attn.hook_z"),
 )
-_TENSOR_NAMES = {"w_enc": "W_enc", "w_dec": "W_dec", "b_enc": "b_enc", "b_dec": "b_dec", "threshold": "threshold"}
+_TENSOR_NAMES = {
+    "w_enc": "W_enc",
+    "w_dec": "W_dec",
+    "b_enc": "b_enc",
+    "b_dec": "b_dec",
+    "threshold": "threshold",
+}
 
 
 def read_gemma_scope(folder: Path) -> Parts:
@@ -41,13 +48,14 @@ def read_gemma_scope(folder: Path) -> Parts:
         IncompatibleError: A transcoder.
     """
     names = folder.absolute().parts[-_NAMES_READ:]
-    _refuse_transcoders(names)
+    refuse_transcoders(names)
     npz = folder / NPZ_FILE
     raw = read_npz(npz) if npz.is_file() else read_safetensors(folder / SAFETENSORS_FILE)
     missing = sorted(set(_TENSOR_NAMES) - set(raw))
     if missing:
         raise FormatError(
-            f"{folder} is not a Gemma Scope dictionary: {', '.join(missing)} missing.", hint="Download it again."
+            f"{folder} is not a Gemma Scope dictionary: {', '.join(missing)} missing.",
+            hint="Download it again.",
         )
     tensors = {ours: raw[theirs].float() for theirs, ours in _TENSOR_NAMES.items()}
     embedding = any(name.startswith("embedding") for name in names)
@@ -109,12 +117,17 @@ def _rescale_embedding(tensors: dict[str, Tensor]) -> None:
     tensors["b_dec"] = tensors["b_dec"] * scale
 
 
-def _refuse_transcoders(names: tuple[str, ...]) -> None:
+def refuse_transcoders(names: Iterable[str]) -> None:
+    """Refuse folders whose names say that they hold a transcoder.
+
+    Raises:
+        IncompatibleError: One of them does.
+    """
     for name in names:
         if "transcoder" in name or re.search(r"(?:^|[-_])clt(?:$|[-_])", name) or "crosscoder" in name:
             raise IncompatibleError(
-                f"Dictionaries of the kind `transcoder` are not supported ({name}): they read one place of the model "
-                "and write another.",
+                f"Dictionaries of the kind `transcoder` are not supported ({name}): they read one place of "
+                "the model and write another.",
                 hint="Choose a dictionary of the residual stream, such as gemma-scope-2b-pt-res.",
             )
 
@@ -127,5 +140,5 @@ def _last_match(pattern: re.Pattern[str], names: tuple[str, ...]) -> int | None:
 def _unnamed(folder: Path, wanted: str) -> FormatError:
     return FormatError(
         f"{folder}: no folder above the parameters is named `{wanted}`, so their hook point is unknown.",
-        hint="Keep the folders as published: gemma-scope-2b-pt-res/layer_12/width_16k/average_l0_82/params.npz.",
+        hint="Keep the folders as published: gemma-scope-2b-pt-res/layer_12/width_16k/average_l0_82.",
     )

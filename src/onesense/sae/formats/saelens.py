@@ -15,7 +15,11 @@ from onesense.sae.write import CONFIG_FILE, SPARSITY_FILE, WEIGHTS_FILE
 # A trainer's checkpoint keeps here the factor that its final save folds into the weights.
 SCALER_FILE = "activation_scaler.json"
 
-_RENAMED = {"hook_point": "hook_name", "hook_point_head_index": "hook_head_index", "activation_fn_str": "activation_fn"}
+_RENAMED = {
+    "hook_point": "hook_name",
+    "hook_point_head_index": "hook_head_index",
+    "activation_fn_str": "activation_fn",
+}
 # Entries of the flat layout that say how the dictionary computes; all others describe where it belongs.
 RULE_KEYS = (
     "architecture",
@@ -53,10 +57,10 @@ def read_saelens(folder: Path) -> Parts:
 
 
 def upgrade_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration in the layout of version 6: the rule on top, everything else under `metadata`.
+    """A configuration in the layout of version 6: the rule on top, all else under `metadata`.
 
-    Follows what sae-lens does with folders from before version 6. Entries on top of a v6 configuration that do
-    not belong to the rule (a registry's overrides) move under `metadata`.
+    Follows what sae-lens does with folders from before version 6. Entries on top of a v6 configuration that
+    do not belong to the rule (a registry's overrides) move under `metadata`.
 
     Raises:
         FormatError: The configuration names topk without k.
@@ -76,7 +80,8 @@ def upgrade_config(config: Mapping[str, Any]) -> dict[str, Any]:
         k = (rule.get("activation_fn_kwargs") or {}).get("k", rule.get("k"))
         if k is None:
             raise FormatError(
-                "The configuration says topk but not how many latents (k).", hint="Add activation_fn_kwargs.k."
+                "The configuration says topk but not how many latents (k).",
+                hint="Add activation_fn_kwargs.k.",
             )
         rule |= {"architecture": "topk", "k": k}
     normalize = rule.get("normalize_activations")

@@ -43,7 +43,8 @@ def read_sparsify(folder: Path) -> Parts:
     missing = [name for name in ("encoder.weight", "W_dec") if name not in raw]
     if missing:
         raise FormatError(
-            f"{folder / WEIGHTS_FILE} lacks {', '.join(missing)}, so it is not from sparsify.", hint="Check the file."
+            f"{folder / WEIGHTS_FILE} lacks {', '.join(missing)}, so it is not from sparsify.",
+            hint="Check the file.",
         )
     d_sae = raw["encoder.weight"].shape[0]
     tensors: dict[str, Tensor] = {
@@ -83,7 +84,13 @@ def _hook_name(folder: Path) -> str:
     if name in _EMBEDDINGS:
         return "blocks.0.hook_resid_pre"
     match = _MODULE.search(name)
-    site = "hook_resid_post" if match and match["inner"] is None else _SITES.get(match["inner"]) if match else None
+    site = (
+        "hook_resid_post"
+        if match and match["inner"] is None
+        else _SITES.get(match["inner"])
+        if match
+        else None
+    )
     if match is None or site is None:
         raise FormatError(
             f"The folder's name `{name}` is not a module that maps to a hook point.",
@@ -95,8 +102,8 @@ def _hook_name(folder: Path) -> str:
 def _refuse_others(config: dict[str, Any]) -> None:
     if config.get("transcode") or config.get("skip_connection"):
         raise IncompatibleError(
-            "Dictionaries of the kind `transcoder` are not supported: they read one place of the model and write "
-            "another.",
+            "Dictionaries of the kind `transcoder` are not supported: they read one place of the model and "
+            "write another.",
             hint="Choose one that was trained without `transcode`.",
         )
     if config.get("signed"):

@@ -1,0 +1,280 @@
+"""The self-check at load: does this dictionary reconstruct what it should, at its hook point of this model?
+
+A dictionary that is read wrongly still gives numbers. About 2,000 tokens tell: L0, the fraction of variance
+unexplained and dead features against what its maker recorded, or against bounds that every useful dictionary
+keeps; and whether a neighbouring layer, or the other choice of centring, would fit better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from onesense.errors import ConfigurationError, HookPointError, IncompatibleError, SelfCheckError
+from onesense.model.capture import capture
+from onesense.model.hook_points import HookPoint
+from onesense.model.language_model import LanguageModel
+from onesense.model.names import hub_name
+from onesense.sae.activations import usable_positions
+from onesense.sae.diagnose import USUAL_CAUSES, Reading, measure, other_readings, read_as, with_centering
+from onesense.sae.dictionary import Dictionary
+from onesense.text.corpus import Document, read_documents
+from onesense.text.windows import Window, batch_windows, iter_windows
+
+# Without recorded values: a dictionary that leaves more than this unexplained is of no use.
+GENERIC_FVU = 0.6
+# With a recorded FVU: other text and other rules for BOS move it, a fault moves it further.
+_FVU_SLACK, _FVU_FACTOR, _LARGEST_FVU = 0.25, 2.0, 0.95
+# L0 moves with the text too, but a lost threshold or TopK moves it tenfold.
+_L0_FACTOR = 3.0
+# A topk dictionary has k latents, less those that are not above zero.
+_TOPK_SHARE = 0.25
+_SMALLEST_L0 = 0.5
+# Another layer or centring must fit this much better before it is believed.
+_NEIGHBOUR_GAIN, _CENTERING_GAIN, _SMALLEST_GAIN = 0.9, 0.8, 0.01
+# Tokens on which other readings are compared with the own one.
+_COMPARED = 512
+_CONTEXT = 128
+_WINDOWS_PER_BATCH = 8
+_OTHER_SITES = ("hook_resid_pre", "hook_resid_mid", "hook_resid_post", "hook_attn_out", "hook_mlp_out")
+
+
+class Bounds(NamedTuple):
+    """What a dictionary must keep to.
+
+    Attributes:
+        l0_low: Least mean number of active latents.
+        l0_high: Most.
+        fvu_high: Largest fraction of variance unexplained.
+        recorded: Whether they come from values that its maker recorded.
+    """
+
+    l0_low: float
+    l0_high: float
+    fvu_high: float
+    recorded: bool
+
+
+class SelfCheck(NamedTuple):
+    """What was measured.
+
+    Attributes:
+        l0: Mean number of active latents per token.
+        fvu: Fraction of variance unexplained, about the mean.
+        dead_share: Share of features that never fired on these tokens.
+        tokens: Tokens that counted: BOS, special tokens and outliers are left out.
+        passed: Whether everything is within bounds.
+        findings: What is wrong, and the likely causes.
+    """
+
+    l0: float
+    fvu: float
+    dead_share: float
+    tokens: int
+    passed: bool
+    findings: tuple[str, ...]
+
+
+def self_check(
+    model: LanguageModel,
+    dictionary: Dictionary,
+    documents: Iterable[Document] | None = None,
+    *,
+    tokens: int = 2000,
+    force: bool = False,
+) -> SelfCheck:
+    """Check a dictionary against its model.
+
+    Args:
+        model: The model.
+        dictionary: The dictionary.
+        documents: Text to check on; None takes the packaged sample.
+        tokens: How many tokens, about.
+        force: Report what is wrong instead of raising.
+
+    Raises:
+        SelfCheckError: It does not fit; the message says how, and the hint which causes are likely.
+        IncompatibleError: Its width is not that of the hook point.
+        HookPointError: The model has no such hook point.
+        ConfigurationError: The text holds no token.
+        NumericalError: NaN or infinity in the activations.
+    """
+    point = dictionary.hook_point
+    width = model.resolve(point).width
+    if width != dictionary.d_in:
+        name = dictionary.origin.model_name
+        trained_on = f" It was trained on `{name}`." if name else ""
+        raise IncompatibleError(
+            f"{dictionary.origin.label} reads {dictionary.d_in} numbers; {point} of `{model.name}` has "
+            f"{width}.{trained_on}",
+            hint="Choose a dictionary that was trained on this model.",
+        )
+    windows = _windows(model, documents if documents is not None else read_documents(), tokens)
+    neighbours = _resolvable(model, [point.at_layer(point.layer + step) for step in (-1, 1)], width)
+    found = _activations(model, windows, point, neighbours)
+    metrics = measure(dictionary, found[point])
+    bounds = bounds_of(dictionary)
+    findings = [*_outside(metrics.l0, metrics.fvu, bounds), *_better_elsewhere(dictionary, found)]
+    if findings:
+        findings += _causes(model, dictionary, windows, found, bounds)
+    check = SelfCheck(
+        metrics.l0, metrics.fvu, metrics.dead_share, metrics.tokens, not findings, tuple(findings)
+    )
+    if findings and not force:
+        raise _error(model, dictionary, check, bounds)
+    return check
+
+
+def bounds_of(dictionary: Dictionary) -> Bounds:
+    """The bounds of a dictionary: from recorded values where there are any, else generic ones."""
+    l0, fvu = dictionary.origin.expected_l0, dictionary.origin.expected_fvu
+    if dictionary.k is not None:
+        low, high = _TOPK_SHARE * dictionary.k, float(dictionary.k)
+    elif l0 is not None:
+        low, high = l0 / _L0_FACTOR, l0 * _L0_FACTOR
+    else:
+        # more active latents than dimensions is no sparse code
+        low, high = _SMALLEST_L0, min(dictionary.d_in, dictionary.d_sae / 2)
+    worst = GENERIC_FVU
+    if fvu is not None:
+        worst = min(_LARGEST_FVU, max(fvu + _FVU_SLACK, fvu * _FVU_FACTOR))
+    return Bounds(low, high, worst, l0 is not None or fvu is not None)
+
+
+def _outside(l0: float, fvu: float, bounds: Bounds) -> list[str]:
+    findings = []
+    if not bounds.l0_low <= l0 <= bounds.l0_high:
+        findings.append(
+            f"{l0:.4g} latents are active per token; expected {bounds.l0_low:.3g} to {bounds.l0_high:.3g}"
+        )
+    if not fvu <= bounds.fvu_high:
+        findings.append(
+            f"{fvu:.3g} of the variance stays unexplained; expected at most {bounds.fvu_high:.3g}"
+        )
+    return findings
+
+
+def _better_elsewhere(dictionary: Dictionary, found: dict[HookPoint, Tensor]) -> list[str]:
+    """What fits clearly better than the dictionary as it is, even where that is within bounds."""
+    sample = {point: _sample(rows) for point, rows in found.items()}
+    rows = sample.pop(dictionary.hook_point)
+    own = read_as("", dictionary, rows).fvu
+    findings = []
+    for point, other in sample.items():
+        fvu = read_as("", dictionary, other).fvu
+        if fvu < _NEIGHBOUR_GAIN * own and own - fvu > _SMALLEST_GAIN:
+            findings.append(f"off by one layer: at {point} only {fvu:.3g} stays unexplained, here {own:.3g}")
+    cause, switched = with_centering(dictionary)
+    fvu = read_as(cause, switched, rows).fvu
+    if fvu < _CENTERING_GAIN * own and own - fvu > _SMALLEST_GAIN:
+        findings.append(f"{cause}: then only {fvu:.3g} stays unexplained, now {own:.3g}")
+    return findings
+
+
+def _causes(
+    model: LanguageModel,
+    dictionary: Dictionary,
+    windows: Sequence[Window],
+    found: dict[HookPoint, Tensor],
+    bounds: Bounds,
+) -> list[str]:
+    """The readings under which the dictionary would fit, best first."""
+    own = dictionary.hook_point
+    sites = [HookPoint(own.layer, suffix) for suffix in _OTHER_SITES if suffix != own.suffix]
+    resolvable = _resolvable(model, sites, dictionary.d_in)
+    elsewhere = {point: _sample(rows) for point, rows in found.items() if point != own}
+    elsewhere |= {
+        point: _sample(rows)
+        for point, rows in _activations(model, windows, own, resolvable).items()
+        if point != own
+    }
+    rows = _sample(found[own])
+    as_loaded = read_as("", dictionary, rows)
+    readings = other_readings(dictionary, rows, elsewhere)
+    likely = [reading for reading in readings if _fits(reading, as_loaded, bounds)]
+    causes = [
+        f"likely: {reading.cause} (L0 {reading.l0:.3g}, FVU {reading.fvu:.3g})" for reading in likely[:3]
+    ]
+    trained_on = dictionary.origin.model_name
+    if trained_on and not _same_model(trained_on, model.name):
+        causes.append(f"wrong base model: it was trained on `{trained_on}`, this is `{model.name}`")
+    elif not likely:
+        causes.append("no other way to read it fits: perhaps the wrong base model, or damaged weights")
+    return causes
+
+
+def _fits(reading: Reading, as_loaded: Reading, bounds: Bounds) -> bool:
+    within = bounds.l0_low <= reading.l0 <= bounds.l0_high and reading.fvu <= bounds.fvu_high
+    outside = not bounds.l0_low <= as_loaded.l0 <= bounds.l0_high or as_loaded.fvu > bounds.fvu_high
+    return within and (outside or reading.fvu < _NEIGHBOUR_GAIN * as_loaded.fvu)
+
+
+def _windows(model: LanguageModel, documents: Iterable[Document], tokens: int) -> list[Window]:
+    """Windows that hold about so many tokens."""
+    if tokens < 1:
+        raise ConfigurationError("The self-check needs at least one token.", hint="About 2000 are usual.")
+    kept: list[Window] = []
+    for window in iter_windows(model, documents, context_size=min(_CONTEXT, model.max_context)):
+        kept.append(window)
+        tokens -= len(window.ids)
+        if tokens <= 0:
+            break
+    if not kept:
+        raise ConfigurationError("The text holds no token to check on.", hint="Give more text.")
+    return kept
+
+
+def _activations(
+    model: LanguageModel, windows: Sequence[Window], own: HookPoint, others: Sequence[HookPoint]
+) -> dict[HookPoint, Tensor]:
+    """Activations at several hook points on the positions that count at `own`, [n, d_in] each, float32."""
+    kept: dict[HookPoint, list[Tensor]] = {point: [] for point in (own, *others)}
+    for start in range(0, len(windows), _WINDOWS_PER_BATCH):
+        batch = batch_windows(model, windows[start : start + _WINDOWS_PER_BATCH])
+        read = capture(model, batch, list(kept))
+        usable = usable_positions(read[own], batch.content)
+        for point, rows in kept.items():
+            rows.append(read[point][usable].float())
+    found = {point: torch.cat(rows) for point, rows in kept.items()}
+    if found[own].shape[0] == 0:
+        raise ConfigurationError(
+            "The text holds nothing but special tokens, which do not count.", hint="Give other text."
+        )
+    return found
+
+
+def _resolvable(model: LanguageModel, points: Sequence[HookPoint], width: int) -> list[HookPoint]:
+    """Those of the hook points that the model has, of the same width."""
+    found = []
+    for point in points:
+        with suppress(HookPointError):
+            if model.resolve(point).width == width:
+                found.append(point)
+    return found
+
+
+def _sample(rows: Tensor) -> Tensor:
+    """At most so many rows, spread over all."""
+    return rows[:: max(1, rows.shape[0] // _COMPARED)][:_COMPARED]
+
+
+def _same_model(one: str, other: str) -> bool:
+    def plain(name: str) -> str:
+        return hub_name(name).rstrip("/").rsplit("/", 1)[-1].lower()
+
+    return plain(one) == plain(other)
+
+
+def _error(model: LanguageModel, dictionary: Dictionary, check: SelfCheck, bounds: Bounds) -> SelfCheckError:
+    against = (
+        "the values that its maker recorded" if bounds.recorded else "what every useful dictionary keeps to"
+    )
+    return SelfCheckError(
+        f"{dictionary.origin.label} does not fit `{model.name}` at {dictionary.hook_point} (measured on "
+        f"{check.tokens} tokens, against {against}): " + "; ".join(check.findings) + ".",
+        hint=f"Usual causes: {USUAL_CAUSES}. --force goes on all the same and marks the run.",
+    )

@@ -1,0 +1,138 @@
+"""When a dictionary does not fit, find out why: read it in the ways that usual mistakes would ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from onesense.model.hook_points import HookPoint
+from onesense.sae.dictionary import Architecture, Dictionary, Normalization
+from onesense.sae.metrics import ReconstructionMetrics
+
+USUAL_CAUSES = (
+    "wrong hook point, off by one layer, TopK read as ReLU, threshold lost, scale not folded, missing "
+    "centring, wrong base model"
+)
+# Sparsities to try where a dictionary does not say its own.
+_USUAL_K = (16, 32, 64, 128)
+_ROWS_PER_STEP = 512
+
+
+class Reading(NamedTuple):
+    """A way to read the dictionary, and how well it fits.
+
+    Attributes:
+        cause: What would be wrong if this is the right way.
+        l0: Mean number of active latents.
+        fvu: Fraction of variance unexplained.
+    """
+
+    cause: str
+    l0: float
+    fvu: float
+
+
+def measure(dictionary: Dictionary, activations: Tensor) -> ReconstructionMetrics:
+    """L0, FVU and dead share on some activations.
+
+    Args:
+        dictionary: What to measure.
+        activations: [n, d_in].
+    """
+    metrics = ReconstructionMetrics(dictionary.d_sae)
+    with torch.no_grad():
+        for rows in torch.split(activations, _ROWS_PER_STEP):
+            latents = dictionary.encode(rows)
+            metrics.update(dictionary.target(rows), dictionary.decode(latents, rows), latents)
+    return metrics
+
+
+def read_as(cause: str, dictionary: Dictionary, activations: Tensor) -> Reading:
+    """Measure one way to read."""
+    metrics = measure(dictionary, activations)
+    return Reading(cause, metrics.l0, metrics.fvu)
+
+
+def other_readings(
+    dictionary: Dictionary, activations: Tensor, elsewhere: Mapping[HookPoint, Tensor]
+) -> list[Reading]:
+    """Read the dictionary as usual mistakes would ask for.
+
+    Args:
+        dictionary: As it was loaded.
+        activations: At its hook point, [n, d_in].
+        elsewhere: At other hook points of the same width, [n, d_in] each.
+
+    Returns:
+        The readings, best fit first.
+    """
+    readings = [
+        read_as(_place_cause(dictionary.hook_point, point), dictionary, rows)
+        for point, rows in elsewhere.items()
+    ]
+    readings += [
+        read_as(cause, variant, activations) for cause, variant in _variants(dictionary, activations)
+    ]
+    return sorted(readings, key=lambda reading: reading.fvu)
+
+
+def with_centering(dictionary: Dictionary) -> tuple[str, Dictionary]:
+    """The dictionary with centring switched over, and what that would mean."""
+    center = not dictionary.preparation.center
+    cause = (
+        "missing centring: it was trained on a model with center_writing_weights"
+        if center
+        else "centring that it does not want: it was trained on the model as published"
+    )
+    return cause, _rebuilt(dictionary, preparation=replace(dictionary.preparation, center=center))
+
+
+def _place_cause(own: HookPoint, other: HookPoint) -> str:
+    off_by_one = own.suffix == other.suffix and abs(own.layer - other.layer) == 1
+    return f"{'off by one layer' if off_by_one else 'wrong hook point'}: it fits {other} better than {own}"
+
+
+def _variants(dictionary: Dictionary, activations: Tensor) -> Iterator[tuple[str, Dictionary]]:
+    preparation = dictionary.preparation
+    yield with_centering(dictionary)
+    if preparation.norm_factor is not None:
+        yield (
+            "scale applied twice: its normalisation factor is in the weights already",
+            _rebuilt(dictionary, preparation=replace(preparation, norm_factor=None)),
+        )
+    elif not preparation.normalization.per_token:
+        factor = activations.shape[-1] ** 0.5 / float(activations.float().norm(dim=-1).mean())
+        scaled = replace(preparation, normalization=Normalization.EXPECTED_AVERAGE, norm_factor=factor)
+        yield (
+            f"scale not folded: it expects activations times {factor:.4g} (a mean norm of sqrt(d_in))",
+            _rebuilt(dictionary, preparation=scaled),
+        )
+    switched = replace(preparation, subtract_b_dec=not preparation.subtract_b_dec)
+    wanted = "must be" if switched.subtract_b_dec else "must not be"
+    yield f"b_dec {wanted} subtracted from its input", _rebuilt(dictionary, preparation=switched)
+    yield from _sparser(dictionary)
+
+
+def _sparser(dictionary: Dictionary) -> Iterator[tuple[str, Dictionary]]:
+    """Latents cut down to k per token: what a topk, or a threshold, would have done."""
+    if dictionary.architecture not in (Architecture.RELU, Architecture.JUMPRELU):
+        return
+    recorded = dictionary.origin.expected_l0
+    for k in _USUAL_K if recorded is None else (max(1, round(recorded)),):
+        if k >= dictionary.d_sae:
+            continue
+        lost = dictionary.threshold is not None
+        cause = (
+            f"threshold lost: it fits with about {k} latents per token"
+            if lost
+            else f"TopK read as ReLU, or a threshold lost: it fits with about {k} latents per token"
+        )
+        yield cause, _rebuilt(dictionary, architecture=Architecture.TOPK, k=k, threshold=None)
+
+
+def _rebuilt(dictionary: Dictionary, **changes: object) -> Dictionary:
+    return replace(dictionary, **changes)  # type: ignore[arg-type]
