@@ -21,8 +21,8 @@ def in_child(function: Callable[..., Any], *arguments: Any) -> Any:
 def peak_extra_megabytes(run: Callable[[], object]) -> float:
     """Run, and return the largest growth of this process's resident memory meanwhile, in 10^6 bytes.
 
-    Memory is looked at every two milliseconds. Call it in a fresh process (:func:`in_child`): memory that was
-    freed before but is still held by the allocator would hide growth.
+    Linux only. Memory is looked at every two milliseconds. Call it in a fresh process (:func:`in_child`):
+    memory that was freed before but is still held by the allocator would hide growth.
     """
     before = _resident_bytes()
     peak = before

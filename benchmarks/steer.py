@@ -99,9 +99,7 @@ def unsteered(model: LanguageModel, tokens: int) -> None:
     """Generate as many rows with transformers alone."""
     ids = torch.tensor([encode_prompt(model, PROMPT, max_new_tokens=tokens)] * (2 * SAMPLES))
     options: dict[str, Any] = {"do_sample": True, "temperature": 1.0, "top_k": 0, "pad_token_id": 0}
-    made: Any = model.hf.generate(  # type: ignore[operator]
-        ids, attention_mask=torch.ones_like(ids), max_new_tokens=tokens, **options
-    )
+    made: Any = model.hf.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=tokens, **options)
     check_length(made.shape[1] - ids.shape[1], tokens)
 
 
@@ -161,7 +159,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
 
     model = load_model("demo", device="cpu")
     # No row ends early, so that both sides generate the same number of tokens.
-    model.hf.generation_config.eos_token_id = -1  # type: ignore[union-attr]
+    model.hf.generation_config.eos_token_id = -1
     dictionary = random_dictionary(model, HookPoint.parse(f"blocks.{model.n_layers // 2}.hook_resid_post"))
     added = EditGroup(dictionary, [Edit.plain(FEATURE, COEFFICIENT)])
     clamps = [Edit(feature=one, operation=Operation.CLAMP, value=2.0) for one in range(10)]

@@ -102,7 +102,7 @@ def report(
     values = ratio_values(seconds, ratios)
     width = max(len(name) for name in (*seconds, *values))
     print(title)
-    print(f"{len(os.sched_getaffinity(0))} cores, load average {os.getloadavg()[0]:.1f}\n")
+    print(f"{os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}\n")
     print(f"{'':{width}}  {'median s':>10}  {'least s':>10}  {'most s':>10}")
     for name, times in seconds.items():
         print(f"{name:{width}}  {statistics.median(times):10.3f}  {min(times):10.3f}  {max(times):10.3f}")

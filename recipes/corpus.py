@@ -40,7 +40,9 @@ def texts(data: Path) -> Iterator[str]:
 def pieces(text: str) -> Iterator[str]:
     """Cut a text at line ends (or spaces) into pieces of about ``_PIECE`` characters."""
     while text:
-        cut = len(text) if len(text) <= _PIECE else max(text.rfind("\n", 0, _PIECE), text.rfind(" ", 0, _PIECE))
+        cut = (
+            len(text) if len(text) <= _PIECE else max(text.rfind("\n", 0, _PIECE), text.rfind(" ", 0, _PIECE))
+        )
         cut = cut if cut > 0 else _PIECE
         yield text[:cut].strip("\n")
         text = text[cut:].lstrip("\n")
@@ -50,7 +52,9 @@ def main() -> None:
     """``python -m recipes.corpus --data MIRROR [--written FILE] --output FILE``."""
     parser = argparse.ArgumentParser(prog="python -m recipes.corpus", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder in the layout of ONESENSE_DATA")
-    parser.add_argument("--written", type=Path, action="append", default=[], help="JSON lines the model wrote")
+    parser.add_argument(
+        "--written", type=Path, action="append", default=[], help="JSON lines the model wrote"
+    )
     parser.add_argument("--output", type=Path, required=True)
     arguments = parser.parse_args()
     gathered = [piece for text in texts(arguments.data) for piece in pieces(text) if piece]

@@ -11,12 +11,12 @@ import torch
 from onesense.model.language_model import LanguageModel
 from onesense.model.load import load_model
 from onesense.model.tokens import encode_text, pad_batch
-from recipes.openings import openings
 from onesense.store.atomic import write_text
+from recipes.openings import openings
 
 SEED = 20
-NEW_TOKENS = 400
-_BATCH = 52
+NEW_TOKENS = 160
+_BATCH = 416
 
 
 def write_sample(output: Path, *, documents: int, seed: int = SEED) -> None:
@@ -55,7 +55,7 @@ def main() -> None:
     """``python -m recipes.sample_text --output FILE``."""
     parser = argparse.ArgumentParser(prog="python -m recipes.sample_text", description=__doc__)
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--documents", type=int, default=520)
+    parser.add_argument("--documents", type=int, default=1248)
     parser.add_argument("--seed", type=int, default=SEED, help="another seed writes other text, to train on")
     arguments = parser.parse_args()
     write_sample(arguments.output, documents=arguments.documents, seed=arguments.seed)

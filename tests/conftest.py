@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tiny_models import make_byte_tokenizer, tiny_hf
 from transformers import PreTrainedTokenizerFast
 
 from onesense.model.language_model import LanguageModel
 from onesense.model.load import load_model
+from tiny_models import make_byte_tokenizer, tiny_hf
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 

@@ -16,7 +16,12 @@ ARCHITECTURES = tuple(Architecture)
 
 
 def random_dictionary(
-    architecture: Architecture = Architecture.RELU, *, seed: int = 0, d_in: int = D_IN, d_sae: int = D_SAE, **changes: Any
+    architecture: Architecture = Architecture.RELU,
+    *,
+    seed: int = 0,
+    d_in: int = D_IN,
+    d_sae: int = D_SAE,
+    **changes: Any,
 ) -> Dictionary:
     """A dictionary with every tensor far from trivial."""
     generator = torch.Generator().manual_seed(seed)
@@ -78,7 +83,9 @@ def saelens_twin(dictionary: Dictionary) -> Any:
             sae = GatedSAE(GatedSAEConfig(**settings))
         case Architecture.TOPK:
             rescale = dictionary.rescale_by_decoder_norm
-            sae = TopKSAE(TopKSAEConfig(**settings, k=dictionary.k or 1, rescale_acts_by_decoder_norm=rescale))
+            sae = TopKSAE(
+                TopKSAEConfig(**settings, k=dictionary.k or 1, rescale_acts_by_decoder_norm=rescale)
+            )
     gated = dictionary.architecture is Architecture.GATED
     state = {("b_gate" if gated and name == "b_enc" else name): t for name, t in dictionary.tensors().items()}
     sae.load_state_dict(state)

@@ -24,7 +24,9 @@ VOCABULARY = 260
 def make_byte_tokenizer() -> PreTrainedTokenizerFast:
     """One token for each byte (no merges), then BOS 256, EOS 257, and a padded rest of the vocabulary."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE(vocab={symbol: index for index, symbol in enumerate(alphabet)}, merges=[]))
+    tokenizer = Tokenizer(
+        models.BPE(vocab={symbol: index for index, symbol in enumerate(alphabet)}, merges=[])
+    )
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken("<bos>", special=True), AddedToken("<eos>", special=True)])
@@ -60,7 +62,13 @@ def tiny_hf(family: str, seed: int = 0) -> Any:
     }
     if family == "gpt2":
         config = GPT2Config(
-            vocab_size=VOCABULARY, n_embd=32, n_layer=3, n_head=4, n_positions=128, bos_token_id=256, eos_token_id=257
+            vocab_size=VOCABULARY,
+            n_embd=32,
+            n_layer=3,
+            n_head=4,
+            n_positions=128,
+            bos_token_id=256,
+            eos_token_id=257,
         )
         return randomised(GPT2LMHeadModel(config), seed)
     if family == "llama":

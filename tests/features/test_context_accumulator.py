@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onesense.errors import ConfigurationError
+from onesense.features import firings
 from onesense.features.bands import N_BINS, band_counts, band_limits, histogram_edges, octaves_of
 from onesense.features.context_accumulator import (
     ContextAccumulator,
@@ -96,7 +97,7 @@ class Firing(NamedTuple):
         return self.document * 2**32 + self.position
 
 
-def firings(text: Text, feature: int) -> list[Firing]:
+def all_firings(text: Text, feature: int) -> list[Firing]:
     return [
         Firing(float(value), window.document, window.start + offset, index, offset)
         for index, (window, latents) in enumerate(zip(text.windows, text.latents, strict=True))
@@ -106,7 +107,7 @@ def firings(text: Text, feature: int) -> list[Firing]:
 
 
 def expected_top(text: Text, feature: int, k: int) -> list[Firing]:
-    ranked = sorted(firings(text, feature), key=lambda firing: (-firing.value, firing.key))
+    ranked = sorted(all_firings(text, feature), key=lambda firing: (-firing.value, firing.key))
     best: dict[int, Firing] = {}
     for firing in ranked:
         best.setdefault(firing.document, firing)
@@ -114,7 +115,7 @@ def expected_top(text: Text, feature: int, k: int) -> list[Firing]:
 
 
 def expected_sample(text: Text, feature: int, shape: ContextShape) -> list[list[Firing]]:
-    found = firings(text, feature)
+    found = all_firings(text, feature)
     bands: list[list[Firing]] = [[] for _ in range(shape.bands)]
     if found:
         top = int(np.floor(np.log2(max(firing.value for firing in found))))
@@ -162,7 +163,7 @@ def test_equals_an_exhaustive_search(text, top_k, bands, per_band, width, seed, 
     arrays, statistics = whole.block(0, 3), whole.statistics()
     edges = histogram_edges()
     for feature in range(3):
-        found = firings(text, feature)
+        found = all_firings(text, feature)
         values = np.array([firing.value for firing in found])
         assert statistics["count"][feature] == len(found)
         assert statistics["maximum"][feature] == (values.max() if len(values) else 0)
@@ -295,6 +296,20 @@ def test_what_is_not_finite_is_found(dtype, bad, column) -> None:
     with pytest.raises(NotFiniteError) as caught:
         firings_of(latents, np.zeros(5, np.int32), np.arange(5, dtype=np.int32))
     assert caught.value.token == 3
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_device_lists_the_same_firings_as_the_cpu(dtype) -> None:
+    generator = torch.Generator().manual_seed(5)
+    latents = torch.randn(30, 45, generator=generator).to(dtype)
+    limit = torch.rand(45, generator=generator).to(dtype)
+    for listed, scanned in zip(
+        firings._listed(latents, limit), firings._scanned(latents, limit), strict=True
+    ):
+        assert listed.tolist() == scanned.tolist()
+    latents[7, 3] = float("nan")
+    with pytest.raises(NotFiniteError, match="token 7"):
+        firings._listed(latents, limit)
 
 
 def test_dense_latents_need_more_room_than_expected() -> None:

@@ -2,116 +2,32 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-import signal
-import subprocess
-import sys
-import textwrap
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from features.tiny_contexts import (
+    LONG_WORD,
+    SETTINGS,
+    collected,
+    files,
+    tiny_dictionary,
+    word_documents,
+    word_model,
+)
 from onesense.engine.executor import LocalExecutor
 from onesense.errors import (
     ConfigurationError,
-    FormatError,
     HookPointError,
     IncompatibleError,
-    NotFoundError,
     NumericalError,
 )
-from onesense.features import compiled as compiled_module
-from onesense.features.contexts import Contexts, ContextSettings, collect_contexts
-from onesense.features.encoding import encoded
-from onesense.model.capture import capture
-from onesense.model.hook_points import HookPoint
+from onesense.features.contexts import ContextSettings
 from onesense.model.language_model import LanguageModel
-from onesense.sae.dictionary import Architecture, Dictionary, Normalization, Origin, Preparation
-from onesense.store.run_folder import RunFolder
+from onesense.sae.dictionary import Dictionary
 from onesense.text.corpus import Document
-from onesense.text.windows import batch_windows, iter_windows
-
-LONG_WORD = "x" * 500
-WORDS = [*(f"w{index}" for index in range(40)), LONG_WORD]
-SETTINGS = ContextSettings(
-    context_size=9, batch_tokens=64, top_k=3, bands=3, per_band=2, width=6, windows_per_shard=4
-)
-
-
-def tiny_model(*, bos: bool = True) -> LanguageModel:
-    vocabulary = {word: index for index, word in enumerate(["<s>", "<pad>", "<unk>", *WORDS])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<s>" if bos else None, pad_token="<pad>", unk_token="<unk>"
-    )
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=16,
-        intermediate_size=24,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=64,
-        initializer_range=0.5,
-    )
-    return LanguageModel.from_hf(LlamaForCausalLM(config).float(), fast, "tiny")
-
-
-def tiny_dictionary(
-    point: str = "blocks.1.hook_resid_post", d_in: int = 16, d_sae: int = 12, context_size: int | None = None
-) -> Dictionary:
-    generator = torch.Generator().manual_seed(1)
-    weights = torch.randn(d_in, d_sae, generator=generator)
-    return Dictionary(
-        Architecture.RELU,
-        HookPoint.parse(point),
-        W_enc=weights,
-        b_enc=torch.full((d_sae,), -3.0),
-        W_dec=weights.T.contiguous(),
-        b_dec=torch.zeros(d_in),
-        origin=Origin(context_size=context_size),
-    )
-
-
-def tiny_documents(n: int = 12) -> list[Document]:
-    generator = np.random.default_rng(2)
-    lengths = [0, 1, 8, 9, *generator.integers(1, 40, size=n)]
-    texts = [" ".join(f"w{token}" for token in generator.integers(0, 40, size=length)) for length in lengths]
-    return [Document(index, f"text {index}", text) for index, text in enumerate(texts)]
-
-
-def new_run(path: Path) -> RunFolder:
-    return RunFolder.create_or_resume(path, command="extract", configuration={}, provenance={})
-
-
-def collected(
-    path: Path, *, model=None, dictionary=None, documents=None, settings=SETTINGS, **more
-) -> Contexts:
-    run = new_run(path)
-    with run.lock():
-        return collect_contexts(
-            model or tiny_model(),
-            dictionary or tiny_dictionary(),
-            tiny_documents() if documents is None else documents,
-            run,
-            settings=settings,
-            **more,
-        )
-
-
-def files(path: Path) -> dict[str, str]:
-    return {
-        file.relative_to(path).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in path.rglob("*")
-        if file.is_file() and file.name != ".lock"
-    }
 
 
 def every_activation(model: LanguageModel, dictionary: Dictionary, documents, context_size: int):
@@ -139,7 +55,7 @@ def every_activation(model: LanguageModel, dictionary: Dictionary, documents, co
 
 @pytest.mark.parametrize("bos", [True, False])
 def test_equals_a_search_over_every_token(tmp_path, bos) -> None:
-    model, dictionary, documents = tiny_model(bos=bos), tiny_dictionary(), tiny_documents()
+    model, dictionary, documents = word_model(bos=bos), tiny_dictionary(), word_documents()
     contexts = collected(tmp_path / "run", model=model, settings=replace(SETTINGS, outlier_factor=1e9))
     rows = every_activation(model, dictionary, documents, SETTINGS.context_size)
     latents = np.stack([row for _, _, row in rows])
@@ -238,95 +154,6 @@ def test_stops_after_the_tokens_asked_for(tmp_path) -> None:
     assert told[-1] == (50, 50)
 
 
-CHILD = """
-    import os, signal, sys
-    from pathlib import Path
-    sys.path.insert(0, {folder!r})
-    from test_contexts import collected, new_run
-    from onesense.store.run_folder import RunFolder
-    calls = 0
-    def dying(original):
-        def call(*arguments, **more):
-            global calls
-            calls += 1
-            if calls == {after}:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return original(*arguments, **more)
-        return call
-    RunFolder.{method} = dying(RunFolder.{method})
-    collected(Path({run!r}))
-"""
-
-
-@pytest.mark.parametrize(
-    ("method", "after"), [("write_shard", 3), ("write_result", 1), ("write_result", 2), ("clear_partials", 1)]
-)
-def test_killed_and_resumed_ends_in_the_same_bytes(tmp_path, method, after) -> None:
-    collected(tmp_path / "whole")
-    code = textwrap.dedent(CHILD).format(
-        folder=str(Path(__file__).parent), method=method, after=after, run=str(tmp_path / "killed")
-    )
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    child = subprocess.run([sys.executable, "-c", code], env=environment, check=False, capture_output=True)
-    assert child.returncode == -signal.SIGKILL, child.stderr.decode()
-    left = files(tmp_path / "killed")
-    assert any(name.startswith("partials/shard-") for name in left)
-    assert left != files(tmp_path / "whole")
-    collected(tmp_path / "killed")
-    assert files(tmp_path / "killed") == files(tmp_path / "whole")
-
-
-def interrupted(path: Path, monkeypatch, **more) -> None:
-    """Stop a run once all shards are done and before any result is written."""
-
-    def stop(*_) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(RunFolder, "write_result", stop)
-        with pytest.raises(KeyboardInterrupt):
-            collected(path, **more)
-
-
-def test_resume_does_only_what_is_missing(tmp_path, monkeypatch) -> None:
-    interrupted(tmp_path / "run", monkeypatch)
-    shards = sorted((tmp_path / "run" / "partials").glob("*.safetensors"))
-    assert len(shards) > 3
-    shards[1].unlink()
-    shards[2].write_bytes(shards[2].read_bytes()[:-1])
-    written = []
-    original = RunFolder.write_shard
-    monkeypatch.setattr(
-        RunFolder, "write_shard", lambda self, index, t: written.append(index) or original(self, index, t)
-    )
-    collected(tmp_path / "run")
-    assert written == [1, 2]
-
-
-def test_shards_of_another_text_are_done_again(tmp_path, monkeypatch) -> None:
-    interrupted(tmp_path / "run", monkeypatch, documents=tiny_documents(30))
-    collected(tmp_path / "run")
-    collected(tmp_path / "fresh")
-    assert files(tmp_path / "run") == files(tmp_path / "fresh")
-
-
-def test_finished_contexts_are_opened(tmp_path) -> None:
-    first = collected(tmp_path / "run")
-    before = files(tmp_path / "run")
-
-    def unread():
-        pytest.fail("the text was read again")
-        yield
-
-    again = collected(tmp_path / "run", documents=unread())
-    assert (again.count == first.count).all()
-    assert files(tmp_path / "run") == before
-    with pytest.raises(IncompatibleError, match="other"):
-        collected(tmp_path / "run", settings=replace(SETTINGS, seed=5))
-    with pytest.raises(IncompatibleError, match="another model"):
-        collected(tmp_path / "run", dictionary=tiny_dictionary("blocks.0.hook_resid_post"))
-
-
 def test_documents_of_all_sizes(tmp_path) -> None:
     huge = " ".join([LONG_WORD] * 9_980 + ["w1"])
     assert len(huge) > 4.9e6
@@ -349,7 +176,7 @@ def test_text_without_tokens_is_refused(tmp_path, texts) -> None:
 
 
 def test_special_and_outlying_tokens_never_count(tmp_path) -> None:
-    model = tiny_model()
+    model = word_model()
     loud = model.tokenizer.convert_tokens_to_ids("w7")
     model.hf.model.embed_tokens.weight[loud] *= 1000
     dictionary = tiny_dictionary("blocks.0.hook_resid_pre")
@@ -369,7 +196,7 @@ def test_special_and_outlying_tokens_never_count(tmp_path) -> None:
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_bad_numbers_name_their_place(tmp_path, value) -> None:
-    model = tiny_model()
+    model = word_model()
     model.hf.model.embed_tokens.weight[model.tokenizer.convert_tokens_to_ids("w39"), 3] = value
     documents = [Document(0, "", "w1 w2"), Document(1, "", "w1 " * 20 + "w39 w1")]
     with pytest.raises(NumericalError, match="document 1, token 20"):
@@ -383,7 +210,7 @@ def test_bad_numbers_name_their_place(tmp_path, value) -> None:
 
 
 def test_latents_that_overflow_name_their_place(tmp_path) -> None:
-    model = tiny_model()
+    model = word_model()
     model.hf.model.embed_tokens.weight *= 1e38
     documents = [Document(4, "", "w1 w2 w3")]
     dictionary = tiny_dictionary("blocks.0.hook_resid_pre")
@@ -427,118 +254,3 @@ def test_context_size_follows_the_dictionary(tmp_path) -> None:
 def test_settings_out_of_range_are_refused(values) -> None:
     with pytest.raises(ConfigurationError, match=next(iter(values))):
         ContextSettings(**values)
-
-
-def test_reader_says_what_there_is_not(tmp_path) -> None:
-    contexts = collected(tmp_path / "run")
-    for feature in (-1, 12):
-        with pytest.raises(NotFoundError, match=f"no feature {feature}"):
-            contexts.top(feature)
-    for band in (-1, 3):
-        with pytest.raises(NotFoundError, match=f"no band {band}"):
-            contexts.sample(0, band)
-    with pytest.raises(NotFoundError, match="not a run folder"):
-        Contexts.open(tmp_path)
-    with pytest.raises(NotFoundError, match="stats"):
-        Contexts.open(new_run(tmp_path / "new"))
-
-
-def test_damaged_files_are_noticed(tmp_path) -> None:
-    run = tmp_path / "run"
-    collected(run)
-    for file, read in (
-        (run / "contexts" / "block-0000.safetensors", lambda: Contexts.open(run).top(0)),
-        (run / "stats.safetensors", lambda: Contexts.open(run)),
-    ):
-        whole = file.read_bytes()
-        flipped = bytearray(whole)
-        flipped[-5] ^= 1
-        for damaged in (b"", whole[:-9], bytes(flipped)):
-            file.write_bytes(damaged)
-            with pytest.raises(FormatError):
-                read()
-        file.write_bytes(whole)
-    other = new_run(tmp_path / "other")
-    other.write_result("stats", {"count": np.zeros(3)})
-    with pytest.raises(FormatError, match="does not hold context statistics"):
-        Contexts.open(other)
-
-
-def test_compiles_where_no_cache_can_be_written(monkeypatch) -> None:
-    original = compiled_module.numba.njit
-
-    def without_cache(*arguments, **options):
-        if options.get("cache"):
-            raise RuntimeError("cannot cache function: no locator available")
-        return original(*arguments, **options)
-
-    monkeypatch.setattr(compiled_module.numba, "njit", without_cache)
-
-    @compiled_module.compiled
-    def double(number):
-        return 2 * number
-
-    assert double(21) == 42
-
-
-def random_dictionary(
-    architecture: Architecture, d_in: int, *, normalization: Normalization = Normalization.NONE, center=False
-) -> Dictionary:
-    generator = torch.Generator().manual_seed(3)
-
-    def random(*shape: int) -> torch.Tensor:
-        return torch.randn(shape, generator=generator)
-
-    d_sae = 40
-    more: dict = {}
-    if architecture is Architecture.JUMPRELU:
-        more = {"threshold": random(d_sae)}  # negative thresholds too
-    if architecture is Architecture.TOPK:
-        more = {"k": 5}
-    if architecture is Architecture.GATED:
-        more = {"b_mag": random(d_sae), "r_mag": 0.1 * random(d_sae)}
-    factor = 0.5 if normalization is Normalization.EXPECTED_AVERAGE else None
-    return Dictionary(
-        architecture,
-        HookPoint.parse("blocks.1.hook_resid_post"),
-        W_enc=random(d_in, d_sae),
-        b_enc=random(d_sae),
-        W_dec=random(d_sae, d_in),
-        b_dec=random(d_in),
-        preparation=Preparation(center=center, normalization=normalization, norm_factor=factor),
-        **more,
-    )
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("center", [False, True])
-@pytest.mark.parametrize("normalization", list(Normalization))
-@pytest.mark.parametrize("architecture", list(Architecture))
-def test_encoding_is_that_of_the_dictionary(architecture, normalization, center, dtype) -> None:
-    dictionary = random_dictionary(architecture, 24, normalization=normalization, center=center).to(
-        dtype=dtype
-    )
-    activations = torch.randn(50, 24, generator=torch.Generator().manual_seed(4)).to(dtype)
-    values, limit = encoded(dictionary, activations)
-    assert (limit >= 0).all()
-    found = torch.where(values > limit, values, 0).float()
-    expected = dictionary.encode(activations).float()
-    tolerance = 1e-5 if dtype == torch.float32 else 0.05
-    same = (found > 0) == (expected > 0)
-    assert (~same).sum() <= (0 if dtype == torch.float32 else 0.02 * same.numel())
-    torch.testing.assert_close(found[same], expected[same], rtol=tolerance, atol=tolerance)
-
-
-@pytest.mark.parametrize("family", ["gpt2", "llama", "gpt_neox", "gemma2"])
-@pytest.mark.parametrize("architecture", list(Architecture))
-def test_every_family_and_rule(tmp_path, request, family, architecture) -> None:
-    model = request.getfixturevalue("tiny_model")(family)
-    documents = [Document(index, "", "the cat sat on the mat " * index) for index in range(5)]
-    dictionary = random_dictionary(architecture, 32)
-    contexts = collected(tmp_path / "run", model=model, dictionary=dictionary, documents=documents)
-    batch = batch_windows(model, list(iter_windows(model, documents, context_size=SETTINGS.context_size)))
-    latents = dictionary.encode(capture(model, batch, [dictionary.hook_point])[dictionary.hook_point])
-    latents = latents[batch.content]
-    assert contexts.tokens_counted == len(latents) == sum(len(document.text) for document in documents)
-    assert np.abs(contexts.count - (latents > 0).sum(dim=0).numpy()).max() <= 1  # one may stand on the edge
-    np.testing.assert_allclose(contexts.maximum, latents.amax(dim=0).numpy(), rtol=1e-3, atol=1e-4)

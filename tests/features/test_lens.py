@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from onesense.errors import ConfigurationError, IncompatibleError, NotFoundError, NumericalError
+from onesense.features import lens
 from onesense.features.lens import TOKENS_PER_BLOCK, LensStatistics, lens_statistics
 from onesense.model.language_model import LanguageModel
 from onesense.model.unembedding import unembedding
@@ -118,8 +119,24 @@ def test_tile_size_does_not_change_results(dtype: Any, tile_rows: int) -> None:
             np.testing.assert_allclose(tiled[name], expected, rtol=1e-5, atol=1e-6)
 
 
-def test_number_of_threads_does_not_change_a_single_bit() -> None:
+def threads_of_a_new_thread() -> int:
+    seen: list[int] = []
+    fresh = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+    fresh.start()
+    fresh.join()
+    return seen[0]
+
+
+def test_number_of_threads_does_not_change_a_single_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     decoder, W_U = random_pair(60, 16, 1500)
+    scan_block = lens.scan_block
+    inside: set[int] = set()
+
+    def watched(*arguments: Any, **state: Any) -> None:
+        inside.add(torch.get_num_threads())
+        scan_block(*arguments, **state)
+
+    monkeypatch.setattr(lens, "scan_block", watched)
     before = torch.get_num_threads()
     results = []
     try:
@@ -127,10 +144,25 @@ def test_number_of_threads_does_not_change_a_single_bit() -> None:
             torch.set_num_threads(threads)
             results.append(lens_statistics(decoder, W_U, tile_rows=8).to_tensors())
             assert torch.get_num_threads() == threads
+            assert threads_of_a_new_thread() == threads
     finally:
         torch.set_num_threads(before)
+    assert inside == {1}
     for name, expected in results[0].items():
         assert results[1][name].tobytes() == expected.tobytes()
+
+
+def test_workers_that_have_nothing_to_do_do_not_keep_the_call() -> None:
+    """The work may be over before the last worker has woken up from its start."""
+    decoder, W_U = random_pair(1, 4, 10)
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        for _ in range(200):
+            assert lens_statistics(decoder, W_U, k=1).n_features == 1
+    finally:
+        torch.set_num_threads(before)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("lens")]
 
 
 def test_calls_from_several_threads_do_not_disturb_each_other() -> None:

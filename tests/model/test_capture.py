@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_models import tiny_hf
 from torch import Tensor
 
 from onesense.errors import ConfigurationError, HookPointError
@@ -15,6 +14,7 @@ from onesense.model.capture import capture
 from onesense.model.hook_points import HookPoint
 from onesense.model.language_model import LanguageModel
 from onesense.model.tokens import pad_batch
+from tiny_models import tiny_hf
 
 LAYER = 1
 # family -> suffix -> (module path below the causal model, "in" or "out")
@@ -68,7 +68,8 @@ def by_hand(hf: Any, path: str, side: str) -> Tensor:
 
     if side == "in":
         handle = module.register_forward_pre_hook(
-            lambda _module, args, kwargs: found.append(first(args) if args else kwargs["hidden_states"]), with_kwargs=True
+            lambda _module, args, kwargs: found.append(first(args) if args else kwargs["hidden_states"]),
+            with_kwargs=True,
         )
     else:
         handle = module.register_forward_hook(lambda _module, _args, output: found.append(first(output)))

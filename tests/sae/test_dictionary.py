@@ -33,7 +33,9 @@ CASES = [
 ]
 
 
-def built(architecture: Architecture, normalization: Normalization, subtract: bool, rescale: bool) -> Dictionary:
+def built(
+    architecture: Architecture, normalization: Normalization, subtract: bool, rescale: bool
+) -> Dictionary:
     factor = 0.37 if normalization is Normalization.EXPECTED_AVERAGE else None
     preparation = Preparation(normalization=normalization, norm_factor=factor, subtract_b_dec=subtract)
     return random_dictionary(architecture, preparation=preparation, rescale_by_decoder_norm=rescale)
@@ -44,7 +46,7 @@ def test_equals_sae_lens(
     architecture: Architecture, normalization: Normalization, subtract: bool, rescale: bool
 ) -> None:
     dictionary = built(architecture, normalization, subtract, rescale)
-    # sae-lens can only fold the factor, and changes the unit of the latents where it then rescales by the norm
+    # folding the factor as sae-lens does changes the unit of latents that are rescaled by the norm
     reference = dictionary.fold_norm_factor() if rescale else dictionary
     twin = saelens_twin(reference if rescale else dictionary)
     activations = random_activations(7, 9)
@@ -59,7 +61,9 @@ def test_equals_sae_lens(
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_equals_sae_lens_on_heads(architecture: Architecture) -> None:
-    dictionary = prepared(random_dictionary(architecture, hook_point=HookPoint(1, "attn.hook_z")), flatten_heads=True)
+    dictionary = prepared(
+        random_dictionary(architecture, hook_point=HookPoint(1, "attn.hook_z")), flatten_heads=True
+    )
     twin = saelens_twin(dictionary)
     heads = random_activations(6).unflatten(-1, (3, 4))
 
@@ -76,13 +80,17 @@ def test_some_features_equal_all_of_them(architecture: Architecture, normalizati
     activations = random_activations(3, 5)
     features = torch.tensor([7, 0, D_SAE - 1, 7])
     torch.testing.assert_close(
-        dictionary.encode_features(activations, features), dictionary.encode(activations)[..., features], **TOLERANCE
+        dictionary.encode_features(activations, features),
+        dictionary.encode(activations)[..., features],
+        **TOLERANCE,
     )
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("normalization", Normalization)
-def test_decoder_rows_are_what_one_unit_adds(architecture: Architecture, normalization: Normalization) -> None:
+def test_decoder_rows_are_what_one_unit_adds(
+    architecture: Architecture, normalization: Normalization
+) -> None:
     dictionary = built(architecture, normalization, True, architecture is Architecture.TOPK)
     activations = random_activations(8)
     latents = dictionary.encode(activations)
@@ -109,7 +117,9 @@ def test_a_centred_dictionary_does_not_see_the_mean(offset: float, seed: int) ->
     x = random_activations(4, seed=seed)
     moved = x + offset
     torch.testing.assert_close(dictionary.encode(moved), dictionary.encode(x), rtol=1e-3, atol=1e-3)
-    torch.testing.assert_close(dictionary.reconstruct(moved) - offset, dictionary.reconstruct(x), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(
+        dictionary.reconstruct(moved) - offset, dictionary.reconstruct(x), rtol=1e-3, atol=1e-3
+    )
     assert dictionary.target(x).mean(dim=-1).abs().max() < 1e-5
 
 
@@ -117,13 +127,17 @@ def test_the_mean_is_added_back_to_a_reconstruction_only() -> None:
     dictionary = prepared(random_dictionary(), center=True)
     x = random_activations(4)
     torch.testing.assert_close(
-        dictionary.reconstruct(x), dictionary.decode(dictionary.encode(x)) + x.mean(dim=-1, keepdim=True), **TOLERANCE
+        dictionary.reconstruct(x),
+        dictionary.decode(dictionary.encode(x)) + x.mean(dim=-1, keepdim=True),
+        **TOLERANCE,
     )
 
 
 @given(seed=st.integers(0, 10_000), architecture=st.sampled_from(ARCHITECTURES), subtract=st.booleans())
 @settings(max_examples=60, deadline=None)
-def test_folding_the_decoder_norm_changes_no_output(seed: int, architecture: Architecture, subtract: bool) -> None:
+def test_folding_the_decoder_norm_changes_no_output(
+    seed: int, architecture: Architecture, subtract: bool
+) -> None:
     dictionary = random_dictionary(
         architecture,
         seed=seed,
@@ -256,7 +270,9 @@ def test_fingerprint_follows_tensors_and_rule_alone() -> None:
         ("b_dec", (2,), "dimension 2"),
     ],
 )
-def test_weights_that_are_not_finite_are_named(name: str, place: tuple[int, ...], named: str, bad: float) -> None:
+def test_weights_that_are_not_finite_are_named(
+    name: str, place: tuple[int, ...], named: str, bad: float
+) -> None:
     tensor = getattr(random_dictionary(Architecture.JUMPRELU), name).clone()
     tensor[place] = bad
     with pytest.raises(NumericalError, match=f"{name} .*{named}"):

@@ -1,4 +1,4 @@
-"""dictionary_learning folders, against its published definitions written out by hand, and against sae-lens."""
+"""dictionary_learning folders, against its definitions written out by hand, and against sae-lens."""
 
 from __future__ import annotations
 
@@ -47,7 +47,11 @@ def state(name: str, dictionary: Dictionary) -> dict[str, Tensor]:
         case "AutoEncoder":
             return linear(dictionary, "bias")
         case "GatedAutoEncoder":
-            kept = {key: value for key, value in linear(dictionary, "decoder_bias").items() if key != "encoder.bias"}
+            kept = {
+                key: value
+                for key, value in linear(dictionary, "decoder_bias").items()
+                if key != "encoder.bias"
+            }
             gates = {"gate_bias": dictionary.b_enc, "mag_bias": dictionary.b_mag, "r_mag": dictionary.r_mag}
             return {**kept, **{key: value for key, value in gates.items() if value is not None}}
         case "AutoEncoderTopK":

@@ -39,9 +39,21 @@ def dictionary() -> Dictionary:
     ("path", "hook", "model"),
     [
         (f"{RELEASE}/layer_12/width_16k/average_l0_82", "blocks.12.hook_resid_post", "google/gemma-2-2b"),
-        ("gemma-scope-9b-it-res/layer_20/width_16k/average_l0_91", "blocks.20.hook_resid_post", "google/gemma-2-9b-it"),
-        ("gemma-scope-2b-pt-mlp/layer_3/width_16k/average_l0_82", "blocks.3.hook_mlp_out", "google/gemma-2-2b"),
-        ("gemma-scope-2b-pt-att/layer_3/width_16k/average_l0_82", "blocks.3.attn.hook_z", "google/gemma-2-2b"),
+        (
+            "gemma-scope-9b-it-res/layer_20/width_16k/average_l0_91",
+            "blocks.20.hook_resid_post",
+            "google/gemma-2-9b-it",
+        ),
+        (
+            "gemma-scope-2b-pt-mlp/layer_3/width_16k/average_l0_82",
+            "blocks.3.hook_mlp_out",
+            "google/gemma-2-2b",
+        ),
+        (
+            "gemma-scope-2b-pt-att/layer_3/width_16k/average_l0_82",
+            "blocks.3.attn.hook_z",
+            "google/gemma-2-2b",
+        ),
         (
             f"hub/models--google--{RELEASE}/snapshots/{'a' * 40}/layer_5/width_65k/average_l0_50",
             "blocks.5.hook_resid_post",
@@ -73,7 +85,9 @@ def test_runs_as_in_sae_lens(
     path = write_npz(tmp_path, f"{RELEASE}/{folder}", dictionary)
     monkeypatch.setattr(loaders, "hf_hub_download", lambda **_: str(path / "params.npz"))
     overrides = {"d_in": D_IN, "d_sae": dictionary.d_sae}
-    config, state, _ = loaders.gemma_2_sae_huggingface_loader(f"google/{RELEASE}", folder, cfg_overrides=overrides)
+    config, state, _ = loaders.gemma_2_sae_huggingface_loader(
+        f"google/{RELEASE}", folder, cfg_overrides=overrides
+    )
     sae = JumpReLUSAE(
         JumpReLUSAEConfig(D_IN, dictionary.d_sae, apply_b_dec_to_input=config["apply_b_dec_to_input"])
     )
@@ -89,7 +103,9 @@ def test_embedding_dictionaries_read_the_scaled_embedding(dictionary: Dictionary
     plain = load_dictionary(path=write_npz(tmp_path, f"{RELEASE}/layer_0/width_4k/average_l0_6", dictionary))
     assert ours.hook_point.name == "blocks.0.hook_resid_pre"
     x, scale = random_activations(20), D_IN**0.5
-    torch.testing.assert_close(ours.reconstruct(x * scale), plain.reconstruct(x) * scale, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        ours.reconstruct(x * scale), plain.reconstruct(x) * scale, rtol=1e-4, atol=1e-4
+    )
 
 
 def test_gemma_3_folders(dictionary: Dictionary, tmp_path: Path) -> None:
@@ -111,7 +127,10 @@ def test_gemma_3_folders(dictionary: Dictionary, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["gemma-scope-2b-pt-transcoders/layer_3/width_16k/average_l0_8", "gemma-scope-2-4b-pt/clt/width_262k_l0_big"],
+    [
+        "gemma-scope-2b-pt-transcoders/layer_3/width_16k/average_l0_8",
+        "gemma-scope-2-4b-pt/clt/width_262k_l0_big",
+    ],
 )
 def test_transcoders_are_refused(path: str, dictionary: Dictionary, tmp_path: Path) -> None:
     with pytest.raises(IncompatibleError, match="transcoder"):

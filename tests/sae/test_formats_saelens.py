@@ -15,7 +15,15 @@ from onesense.errors import FormatError, HookPointError, IncompatibleError, NotF
 from onesense.sae.dictionary import Architecture, Normalization
 from onesense.sae.formats.saelens import upgrade_config
 from onesense.sae.load import load_dictionary
-from tiny_dictionaries import ARCHITECTURES, D_IN, D_SAE, K, random_activations, random_dictionary, saelens_twin
+from tiny_dictionaries import (
+    ARCHITECTURES,
+    D_IN,
+    D_SAE,
+    K,
+    random_activations,
+    random_dictionary,
+    saelens_twin,
+)
 
 OLD = {
     "model_name": "gpt2-small",
@@ -54,7 +62,9 @@ NEW = {
 def write_folder(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "cfg.json").write_text(json.dumps(config))
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "sae_weights.safetensors")
+    save_file(
+        {name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "sae_weights.safetensors"
+    )
     return folder
 
 
@@ -93,7 +103,14 @@ def test_configurations_are_upgraded_as_sae_lens_does(config: dict[str, Any]) ->
 
     theirs = handle_config_defaulting(dict(config))
     ours = upgrade_config(config)
-    for key in ("architecture", "d_in", "d_sae", "apply_b_dec_to_input", "normalize_activations", "reshape_activations"):
+    for key in (
+        "architecture",
+        "d_in",
+        "d_sae",
+        "apply_b_dec_to_input",
+        "normalize_activations",
+        "reshape_activations",
+    ):
         assert ours[key] == theirs[key]
     for key in ("hook_name", "model_name", "context_size", "prepend_bos"):
         assert ours["metadata"][key] == theirs["metadata"][key]
@@ -101,7 +118,9 @@ def test_configurations_are_upgraded_as_sae_lens_does(config: dict[str, Any]) ->
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("normalization", Normalization)
-def test_folders_that_sae_lens_wrote(architecture: Architecture, normalization: Normalization, tmp_path: Path) -> None:
+def test_folders_that_sae_lens_wrote(
+    architecture: Architecture, normalization: Normalization, tmp_path: Path
+) -> None:
     dictionary = random_dictionary(architecture)
     twin = saelens_twin(dictionary)
     twin.cfg.normalize_activations = normalization.value
@@ -122,9 +141,15 @@ def test_what_the_configuration_says_is_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("layout", [OLD, NEW])
 def test_centring_is_read_from_the_metadata(layout: dict[str, Any], tmp_path: Path) -> None:
     kwargs = {"model_from_pretrained_kwargs": {"center_writing_weights": True}}
-    config = {**layout, "metadata": {**layout["metadata"], **kwargs}} if "metadata" in layout else {**layout, **kwargs}
+    config = (
+        {**layout, "metadata": {**layout["metadata"], **kwargs}}
+        if "metadata" in layout
+        else {**layout, **kwargs}
+    )
     assert load_dictionary(path=write_folder(tmp_path / "a", config, standard_tensors())).preparation.center
-    assert not load_dictionary(path=write_folder(tmp_path / "b", layout, standard_tensors())).preparation.center
+    assert not load_dictionary(
+        path=write_folder(tmp_path / "b", layout, standard_tensors())
+    ).preparation.center
 
 
 def test_bfloat16_on_disk_is_read_as_float32(tmp_path: Path) -> None:
@@ -135,13 +160,17 @@ def test_bfloat16_on_disk_is_read_as_float32(tmp_path: Path) -> None:
 
 
 def test_the_factor_beside_a_checkpoint_is_applied(tmp_path: Path) -> None:
-    folder = write_folder(tmp_path, {**NEW, "normalize_activations": "expected_average_only_in"}, standard_tensors())
+    folder = write_folder(
+        tmp_path, {**NEW, "normalize_activations": "expected_average_only_in"}, standard_tensors()
+    )
     assert load_dictionary(path=folder).preparation.norm_factor is None
     (folder / "activation_scaler.json").write_text(json.dumps({"scaling_factor": 0.125}))
     ours = load_dictionary(path=folder)
     reference = random_dictionary()
     x = random_activations(10)
-    torch.testing.assert_close(ours.reconstruct(x), reference.reconstruct(x * 0.125) / 0.125, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        ours.reconstruct(x), reference.reconstruct(x * 0.125) / 0.125, rtol=1e-4, atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("rescale", [True, False])
@@ -214,15 +243,27 @@ def test_a_transcoder_in_disguise_is_refused(tmp_path: Path) -> None:
         ({"architecture": "topk"}, FormatError, "`k`"),
         ({"architecture": "topk", "k": D_SAE + 1}, IncompatibleError, "k is"),
         ({"metadata": {"sae_lens_version": "6.0.0"}}, FormatError, "hook point"),
-        ({"metadata": {"sae_lens_version": "6.0.0", "hook_name": "blocks.1.hook_q"}}, HookPointError, "hook_q"),
         (
-            {"metadata": {"sae_lens_version": "6.0.0", "hook_name": "blocks.1.attn.hook_z", "hook_head_index": 3}},
+            {"metadata": {"sae_lens_version": "6.0.0", "hook_name": "blocks.1.hook_q"}},
+            HookPointError,
+            "hook_q",
+        ),
+        (
+            {
+                "metadata": {
+                    "sae_lens_version": "6.0.0",
+                    "hook_name": "blocks.1.attn.hook_z",
+                    "hook_head_index": 3,
+                }
+            },
             IncompatibleError,
             "single attention head",
         ),
     ],
 )
-def test_bad_configurations(change: dict[str, Any], error: type[Exception], message: str, tmp_path: Path) -> None:
+def test_bad_configurations(
+    change: dict[str, Any], error: type[Exception], message: str, tmp_path: Path
+) -> None:
     folder = write_folder(tmp_path, {**NEW, **change}, standard_tensors())
     with pytest.raises(error, match=message):
         load_dictionary(path=folder)
@@ -244,14 +285,16 @@ def test_not_finite_weights_are_named(tmp_path: Path) -> None:
     tensors = standard_tensors()
     tensors["W_dec"] = tensors["W_dec"].clone()
     tensors["W_dec"][9, 1] = float("nan")
-    with pytest.raises(NumericalError, match="W_dec .*feature 9"):
+    with pytest.raises(NumericalError, match=r"W_dec .*feature 9"):
         load_dictionary(path=write_folder(tmp_path, NEW, tensors))
 
 
 def test_missing_and_damaged_files(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "sound", NEW, standard_tensors())
     weights = (folder / "sae_weights.safetensors").read_bytes()
-    for number, damaged in enumerate((b"", weights[:100], weights[:-7], b"\xff" * 64 + weights, weights + b"more")):
+    for number, damaged in enumerate(
+        (b"", weights[:100], weights[:-7], b"\xff" * 64 + weights, weights + b"more")
+    ):
         broken = write_folder(tmp_path / str(number), NEW, standard_tensors())
         (broken / "sae_weights.safetensors").write_bytes(damaged)
         with pytest.raises(FormatError, match="sae_weights"):

@@ -36,7 +36,9 @@ def stored(dictionary: Dictionary) -> dict[str, Tensor]:
     }
 
 
-def write_folder(folder: Path, config: dict[str, Any] | None = None, tensors: dict[str, Tensor] | None = None) -> Path:
+def write_folder(
+    folder: Path, config: dict[str, Any] | None = None, tensors: dict[str, Tensor] | None = None
+) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "cfg.json").write_text(json.dumps({**CONFIG, **(config or {})}))
     write_tensors(folder / "sae.safetensors", tensors or stored(random_dictionary()))
@@ -87,9 +89,13 @@ def test_the_run_beside_it_names_the_model(tmp_path: Path) -> None:
 def test_the_width_can_follow_from_the_expansion_factor(tmp_path: Path) -> None:
     reference = random_dictionary(d_sae=4 * D_IN)
     config = {"num_latents": 0, "expansion_factor": 4}
-    assert load_dictionary(path=write_folder(tmp_path / "layers.0", config, stored(reference))).d_sae == 4 * D_IN
+    assert (
+        load_dictionary(path=write_folder(tmp_path / "layers.0", config, stored(reference))).d_sae == 4 * D_IN
+    )
     with pytest.raises(IncompatibleError, match="d_sae"):
-        load_dictionary(path=write_folder(tmp_path / "layers.1", {**config, "expansion_factor": 5}, stored(reference)))
+        load_dictionary(
+            path=write_folder(tmp_path / "layers.1", {**config, "expansion_factor": 5}, stored(reference))
+        )
 
 
 @pytest.mark.parametrize(
@@ -109,11 +115,13 @@ def test_other_kinds_are_refused(config: dict[str, Any], message: str, tmp_path:
 
 def test_other_tensors_are_refused(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="W_dec"):
-        load_dictionary(path=write_folder(tmp_path / "layers.0", tensors={"encoder.weight": torch.zeros(D_SAE, D_IN)}))
+        load_dictionary(
+            path=write_folder(tmp_path / "layers.0", tensors={"encoder.weight": torch.zeros(D_SAE, D_IN)})
+        )
 
 
 def test_a_transposed_decoder_is_refused(tmp_path: Path) -> None:
     tensors = stored(random_dictionary())
     tensors["W_dec"] = tensors["W_dec"].T.contiguous()
-    with pytest.raises(IncompatibleError, match="W_dec .*transposed|transposed"):
+    with pytest.raises(IncompatibleError, match="transposed"):
         load_dictionary(path=write_folder(tmp_path / "layers.0", tensors=tensors))

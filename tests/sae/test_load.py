@@ -142,9 +142,12 @@ def test_a_repository_of_another_format(hub_cache: Path) -> None:
     folder = cached(hub_cache, "someone/their-saes", "layers.3")
     (folder / "cfg.json").write_text(json.dumps({"k": reference.k, "d_in": D_IN, "num_latents": 40}))
     save_file(
-        {"encoder.weight": reference.W_enc.T.contiguous(), "W_dec": reference.W_dec}, folder / "sae.safetensors"
+        {"encoder.weight": reference.W_enc.T.contiguous(), "W_dec": reference.W_dec},
+        folder / "sae.safetensors",
     )
-    assert torch.equal(load_dictionary(release="someone/their-saes", sae_id="layers.3").W_enc, reference.W_enc)
+    assert torch.equal(
+        load_dictionary(release="someone/their-saes", sae_id="layers.3").W_enc, reference.W_enc
+    )
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,10 @@ def test_nearest_names_come_from_the_known_ones(name: str, known: list[str]) -> 
 
 
 def test_reading_it_does_not_import_sae_lens() -> None:
-    program = "import sys; from onesense.sae.registry import releases; releases(); print('sae_lens' in sys.modules)"
-    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    program = (
+        "import sys; from onesense.sae.registry import releases; releases(); print('sae_lens' in sys.modules)"
+    )
+    printed = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    ).stdout
     assert printed.strip() == "False"

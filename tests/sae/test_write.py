@@ -104,7 +104,9 @@ def test_equal_dictionaries_give_equal_bytes(tmp_path: Path) -> None:
 
 
 def test_metadata_is_added(tmp_path: Path) -> None:
-    folder = write_saelens(prepared(random_dictionary(), center=True), tmp_path / "out", metadata={"recipe": "x"})
+    folder = write_saelens(
+        prepared(random_dictionary(), center=True), tmp_path / "out", metadata={"recipe": "x"}
+    )
     metadata = json.loads((folder / "cfg.json").read_text())["metadata"]
     assert metadata["recipe"] == "x"
     assert metadata["model_from_pretrained_kwargs"] == {"center_writing_weights": True}
@@ -112,7 +114,7 @@ def test_metadata_is_added(tmp_path: Path) -> None:
 
 def test_nothing_half_written(tmp_path: Path) -> None:
     dictionary = random_dictionary(W_dec=random_dictionary().W_dec * 1e6)
-    with pytest.raises(NumericalError, match="W_dec .*float16"):
+    with pytest.raises(NumericalError, match=r"W_dec .*float16"):
         write_saelens(dictionary, tmp_path / "out", storage_dtype="float16")
     with pytest.raises(NumericalError):
         write_saelens(random_dictionary(), tmp_path / "out", metadata={"loss": float("nan")})

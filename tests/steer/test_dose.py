@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from onesense.errors import ConfigurationError
+from onesense.errors import ConfigurationError, NumericalError
 from onesense.model.capture import capture
 from onesense.model.hook_points import HookPoint
 from onesense.model.language_model import LanguageModel
@@ -77,6 +77,15 @@ def test_the_mean_norm_is_that_of_the_tokens(model: LanguageModel) -> None:
 def test_text_without_a_token_has_no_norm(model: LanguageModel) -> None:
     with pytest.raises(ConfigurationError, match="no token"):
         measure_mean_norm(model, POINT, [Document(0, "none", "")])
+
+
+def test_activations_that_are_no_numbers_have_no_norm(tiny_llama: LanguageModel) -> None:
+    broken = tiny_llama.resolve(POINT).module.register_forward_hook(lambda _m, _a, output: output * torch.nan)
+    try:
+        with pytest.raises(NumericalError, match="NaN"):
+            measure_mean_norm(tiny_llama, POINT, DOCUMENTS)
+    finally:
+        broken.remove()
 
 
 def test_a_share_of_the_norm_is_the_dose(model: LanguageModel, dictionary: Dictionary) -> None:

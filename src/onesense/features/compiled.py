@@ -21,7 +21,7 @@ def compiled(function: Function) -> Function:
             in the same file: numba renews its cache by the date of the caller's file alone.
     """
     try:
-        machine: Function = numba.njit(cache=True)(function)
+        machine: Function = numba.njit(nogil=True, cache=True)(function)
     except RuntimeError:  # numba: "no locator available", no folder for the cache can be written
-        machine = numba.njit(function)
+        machine = numba.njit(nogil=True)(function)
     return machine

@@ -38,7 +38,7 @@ Progress = Callable[[int, int | None], None]
 
 _DEFAULT_CONTEXT_SIZE = 128
 _CALIBRATION_TOKENS = 2_000
-_SHARDS_AT_ONCE = 16  # handed to the executor together; their token ids are in memory
+_SHARDS_AT_ONCE = 8  # handed to the executor together; their token ids are in memory
 _LARGEST_WIDTH = 2**15
 
 
@@ -56,7 +56,8 @@ class ContextSettings:
         width: Tokens of a context; three quarters of them before the peak where the text allows.
         max_tokens: Stop after so many tokens; None: read all the text.
         seed: Seed of the sample.
-        outlier_factor: Positions whose norm is more than so many times the median do not count.
+        outlier_factor: Positions whose norm is more than so many times the median do not count; the median is
+            that of the first 2,000 tokens, so that it depends on neither batches nor shards.
         windows_per_shard: Windows in a unit of resume.
     """
 

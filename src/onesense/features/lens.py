@@ -292,23 +292,27 @@ def _single_threaded_workers(count: int) -> Iterator[ThreadPoolExecutor]:
     Product and scan of a block then happen on one core, in its own cache. With torch's own threads the scan
     would wait for a barrier after each product and share the cores with threads that spin there.
     """
-    all_started = threading.Barrier(count)
+    started, go_on = threading.Semaphore(0), threading.Event()
 
     def start() -> None:
         torch.get_num_threads()  # takes over the default first; what is set before that is lost
         torch.set_num_threads(1)  # for this thread, and as the default of threads still to come
-        all_started.wait()
+        started.release()
+        go_on.wait()
 
     workers = ThreadPoolExecutor(count, thread_name_prefix="lens", initializer=start)
     try:
         with _starting_workers:
             default = torch.get_num_threads()
             try:
-                for started in [workers.submit(int) for _ in range(count)]:
-                    started.result()
+                for _ in range(count):  # no thread is idle before all have started: each of these starts one
+                    workers.submit(int)
+                for _ in range(count):
+                    started.acquire()
             finally:
                 torch.set_num_threads(default)
+        go_on.set()
         yield workers
     finally:
-        all_started.abort()  # lets go of threads that wait for others which an interrupt kept from starting
+        go_on.set()
         workers.shutdown(cancel_futures=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from onesense.model.language_model import LanguageModel
 from onesense.model.tokens import TokenBatch
 
 
-class _Captured(Exception):  # noqa: N818 - control flow, not an error
+class _Captured(Exception):
     """Ends the forward pass once everything has been read."""
 
 
@@ -50,9 +50,7 @@ def reading(
         yield
 
 
-def capture(
-    model: LanguageModel, batch: TokenBatch, points: Sequence[HookPoint]
-) -> dict[HookPoint, Tensor]:
+def capture(model: LanguageModel, batch: TokenBatch, points: Sequence[HookPoint]) -> dict[HookPoint, Tensor]:
     """Activations at several hook points from one forward pass.
 
     The pass stops as soon as the last of them is known and keeps nothing else.
@@ -70,11 +68,8 @@ def capture(
     """
     wanted = list(dict.fromkeys(points))
     found: dict[HookPoint, Tensor] = {}
-    with torch.no_grad(), reading(model, wanted, found, stop=True):
-        try:
-            model.hf.base_model(**forward_arguments(batch))
-        except _Captured:
-            pass
+    with torch.no_grad(), reading(model, wanted, found, stop=True), suppress(_Captured):
+        model.hf.base_model(**forward_arguments(batch))
     missing = [point.name for point in wanted if point not in found]
     if missing:
         raise HookPointError(

@@ -15,7 +15,7 @@ def has_native_bfloat16(device: torch.device) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
         cpu = torch.cpu
-        return bool(cpu._is_avx512_bf16_supported() or cpu._is_amx_tile_supported())  # type: ignore[no-untyped-call]
+        return bool(cpu._is_avx512_bf16_supported() or cpu._is_amx_tile_supported())
     return False
 
 

@@ -56,7 +56,8 @@ class LanguageModel:
 
     def __init__(self, hf: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, name: str) -> None:
         self.name = name
-        self.hf = hf.eval()
+        self.hf = hf
+        self.hf.train(False)
         self.hf.requires_grad_(False)
         self.tokenizer = tokenizer
         config: Any = hf.config.get_text_config()
@@ -65,7 +66,7 @@ class LanguageModel:
         self.d_model: int = config.hidden_size
         self.d_mlp: int = _first_int(config, ("intermediate_size", "n_inner")) or _default_d_mlp(config)
         self.max_context: int = _first_int(config, ("max_position_embeddings", "n_positions")) or 2048
-        rows = hf.get_input_embeddings().weight.shape[0]  # type: ignore[union-attr]
+        rows = embedding_rows(hf)
         self.vocab_size: int = rows if tokenizer is None else min(rows, len(tokenizer))
         self.bos_id: int | None = None if tokenizer is None else tokenizer.bos_token_id
         self.special_ids: frozenset[int] = (
@@ -86,19 +87,23 @@ class LanguageModel:
     @property
     def dtype(self) -> torch.dtype:
         """Number format of the weights."""
-        return self.hf.dtype
+        dtype: torch.dtype = self.hf.dtype
+        return dtype
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self.hf.device
+        device: torch.device = self.hf.device
+        return device
 
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over the shape of the model and every weight, as 64 hex digits."""
         digest = hashlib.sha256()
         config: dict[str, Any] = self.hf.config.get_text_config().to_dict()
-        shape = {key: config.get(key) for key in ("model_type", "hidden_size", "num_hidden_layers", "vocab_size")}
+        shape = {
+            key: config.get(key) for key in ("model_type", "hidden_size", "num_hidden_layers", "vocab_size")
+        }
         digest.update(json.dumps(shape, sort_keys=True).encode())
         for name, tensor in sorted(self.hf.state_dict().items()):
             digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
@@ -190,9 +195,13 @@ class LanguageModel:
     def decode(self, ids: Sequence[int]) -> str:
         """The text of a sequence, special tokens left out."""
         tokenizer = self.require_tokenizer()
-        return str(
-            tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        )
+        return str(tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+
+def embedding_rows(hf: PreTrainedModel) -> int:
+    """Rows of the embedding: tokens of the vocabulary and its padding."""
+    embedding: Any = hf.get_input_embeddings()
+    return int(embedding.weight.shape[0])
 
 
 def _first_int(config: Any, names: Sequence[str]) -> int | None:
@@ -217,4 +226,4 @@ def _materialise_buffers(source: nn.Module, target: nn.Module) -> None:
                 modules[path]._buffers[name] = buffer.clone()
         original = getattr(module, "original_inv_freq", None)
         if isinstance(original, torch.Tensor):
-            modules[path].original_inv_freq = original.clone()  # type: ignore[assignment]
+            modules[path].original_inv_freq = original.clone()

@@ -40,12 +40,12 @@ def load_model(
         raise ConfigurationError("The model's name is empty.", hint="Give a hub name, a folder, or `demo`.")
     place = resolve_device(device)
     number_format = resolve_dtype(dtype, place)
-    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
     source = _source(name)
     hf = _load_hf(name, source, number_format, revision)
     tokenizer = _load_tokenizer(source, revision)
-    return LanguageModel(hf.to(place), tokenizer, name)  # type: ignore[arg-type]
+    return LanguageModel(hf.to(place), tokenizer, name)
 
 
 def save_model(model: LanguageModel, folder: Path) -> Path:
@@ -150,7 +150,8 @@ def _loading_error(name: str, source: str, error: OSError) -> OnesenseError:
     text = str(error)
     if "is not a local folder and is not a valid model identifier" in text or "404" in text:
         return NotFoundError(
-            f"There is no model `{name}` on the hub.", hint="Check the name; private ones need `hf auth login`."
+            f"There is no model `{name}` on the hub.",
+            hint="Check the name; private ones need `hf auth login`.",
         )
     return NetworkError(
         f"The model `{name}` is neither in the local cache nor reachable.",

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from onesense.errors import ConfigurationError
-from onesense.model.language_model import LanguageModel
+from onesense.model.language_model import LanguageModel, embedding_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +100,10 @@ def pad_batch(
         where = slice(0, len(row)) if side == "right" else slice(width - len(row), width)
         ids[index, where] = torch.as_tensor(row, dtype=torch.long)
         mask[index, where] = 1
-    embedding_rows = model.hf.get_input_embeddings().weight.shape[0]  # type: ignore[union-attr]
-    if int(ids.min()) < 0 or int(ids.max()) >= embedding_rows:
+    known = embedding_rows(model.hf)
+    if int(ids.min()) < 0 or int(ids.max()) >= known:
         raise ConfigurationError(
-            f"A token id is outside the vocabulary of `{model.name}` (0 to {embedding_rows - 1}).",
+            f"A token id is outside the vocabulary of `{model.name}` (0 to {known - 1}).",
             hint="The text was tokenised for another model.",
         )
     special = torch.tensor(sorted(model.special_ids), dtype=torch.long)

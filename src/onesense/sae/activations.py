@@ -66,7 +66,8 @@ def usable_positions(activation: Tensor, content: Tensor) -> Tensor:
     norms = activation.float().norm(dim=-1)
     if not bool(content.any()):
         return content
-    return content & (norms <= OUTLIER_FACTOR * norms[content].median())
+    usable: Tensor = content & (norms <= OUTLIER_FACTOR * norms[content].median())
+    return usable
 
 
 def harvest(

@@ -14,13 +14,29 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from onesense.errors import ConfigurationError, HookPointError, IncompatibleError, SelfCheckError
+from onesense.errors import (
+    ConfigurationError,
+    HookPointError,
+    IncompatibleError,
+    NumericalError,
+    SelfCheckError,
+)
 from onesense.model.capture import capture
 from onesense.model.hook_points import HookPoint
 from onesense.model.language_model import LanguageModel
 from onesense.model.names import hub_name
 from onesense.sae.activations import usable_positions
-from onesense.sae.diagnose import USUAL_CAUSES, Reading, measure, other_readings, read_as, with_centering
+from onesense.sae.diagnose import (
+    USUAL_CAUSES,
+    Reading,
+    measure,
+    other_readings,
+    place_cause,
+    read_as,
+    sparser,
+    with_b_dec,
+    with_centering,
+)
 from onesense.sae.dictionary import Dictionary
 from onesense.text.corpus import Document, read_documents
 from onesense.text.windows import Window, batch_windows, iter_windows
@@ -34,13 +50,17 @@ _L0_FACTOR = 3.0
 # A topk dictionary has k latents, less those that are not above zero.
 _TOPK_SHARE = 0.25
 _SMALLEST_L0 = 0.5
-# Another layer or centring must fit this much better before it is believed.
-_NEIGHBOUR_GAIN, _CENTERING_GAIN, _SMALLEST_GAIN = 0.9, 0.8, 0.01
+# Another layer or preparation must fit this much better before it is believed.
+_NEIGHBOUR_GAIN, _PREPARATION_GAIN, _SMALLEST_GAIN = 0.9, 0.8, 0.01
+# Two thirds of the latents cannot be cut away for less than this where they mean anything.
+_CUT_LOSS = 1.05
 # Tokens on which other readings are compared with the own one.
 _COMPARED = 512
 _CONTEXT = 128
+_NAMED_CAUSES = 3
 _WINDOWS_PER_BATCH = 8
-_OTHER_SITES = ("hook_resid_pre", "hook_resid_mid", "hook_resid_post", "hook_attn_out", "hook_mlp_out")
+_STREAM = ("hook_resid_pre", "hook_resid_mid", "hook_resid_post")
+_OTHER_SITES = (*_STREAM, "hook_attn_out", "hook_mlp_out")
 
 
 class Bounds(NamedTuple):
@@ -114,19 +134,31 @@ def self_check(
             hint="Choose a dictionary that was trained on this model.",
         )
     windows = _windows(model, documents if documents is not None else read_documents(), tokens)
-    neighbours = _resolvable(model, [point.at_layer(point.layer + step) for step in (-1, 1)], width)
+    neighbours = _resolvable(model, neighbours_of(point), width)
     found = _activations(model, windows, point, neighbours)
     metrics = measure(dictionary, found[point])
     bounds = bounds_of(dictionary)
-    findings = [*_outside(metrics.l0, metrics.fvu, bounds), *_better_elsewhere(dictionary, found)]
-    if findings:
-        findings += _causes(model, dictionary, windows, found, bounds)
+    findings = _outside(metrics.l0, metrics.fvu, bounds)
+    faults = _silent_faults(dictionary, found, bounds)
+    if findings or faults:
+        causes = _causes(model, dictionary, windows, found, bounds)
+        findings += _explain(model, dictionary, faults, causes)
     check = SelfCheck(
         metrics.l0, metrics.fvu, metrics.dead_share, metrics.tokens, not findings, tuple(findings)
     )
     if findings and not force:
         raise _error(model, dictionary, check, bounds)
     return check
+
+
+def neighbours_of(point: HookPoint) -> list[HookPoint]:
+    """Where a dictionary for `point` may have been meant to go: a layer away, or half a block in the stream."""
+    near = [point.at_layer(point.layer - 1), point.at_layer(point.layer + 1)]
+    if point.suffix in _STREAM:
+        near += [HookPoint(point.layer, suffix) for suffix in _STREAM]
+    # what leaves a block is what enters the next
+    places = {_stream_place(other): other for other in reversed(near)}
+    return [other for place, other in places.items() if place != _stream_place(point)]
 
 
 def bounds_of(dictionary: Dictionary) -> Bounds:
@@ -145,6 +177,12 @@ def bounds_of(dictionary: Dictionary) -> Bounds:
     return Bounds(low, high, worst, l0 is not None or fvu is not None)
 
 
+def _stream_place(point: HookPoint) -> object:
+    if point.suffix in _STREAM:
+        return 2 * point.layer + _STREAM.index(point.suffix)
+    return point
+
+
 def _outside(l0: float, fvu: float, bounds: Bounds) -> list[str]:
     findings = []
     if not bounds.l0_low <= l0 <= bounds.l0_high:
@@ -158,21 +196,25 @@ def _outside(l0: float, fvu: float, bounds: Bounds) -> list[str]:
     return findings
 
 
-def _better_elsewhere(dictionary: Dictionary, found: dict[HookPoint, Tensor]) -> list[str]:
-    """What fits clearly better than the dictionary as it is, even where that is within bounds."""
+def _silent_faults(dictionary: Dictionary, found: dict[HookPoint, Tensor], bounds: Bounds) -> list[Reading]:
+    """Other readings that fit clearly better, which bounds alone would not tell."""
     sample = {point: _sample(rows) for point, rows in found.items()}
     rows = sample.pop(dictionary.hook_point)
-    own = read_as("", dictionary, rows).fvu
-    findings = []
+    own = read_as("", dictionary, rows)
+    better = []
     for point, other in sample.items():
-        fvu = read_as("", dictionary, other).fvu
-        if fvu < _NEIGHBOUR_GAIN * own and own - fvu > _SMALLEST_GAIN:
-            findings.append(f"off by one layer: at {point} only {fvu:.3g} stays unexplained, here {own:.3g}")
-    cause, switched = with_centering(dictionary)
-    fvu = read_as(cause, switched, rows).fvu
-    if fvu < _CENTERING_GAIN * own and own - fvu > _SMALLEST_GAIN:
-        findings.append(f"{cause}: then only {fvu:.3g} stays unexplained, now {own:.3g}")
-    return findings
+        reading = read_as(place_cause(dictionary.hook_point, point), dictionary, other)
+        if reading.fvu < _NEIGHBOUR_GAIN * own.fvu - _SMALLEST_GAIN:
+            better.append(reading)
+    for cause, variant in (with_centering(dictionary), with_b_dec(dictionary)):
+        reading = read_as(cause, variant, rows)
+        if reading.fvu < _PREPARATION_GAIN * own.fvu - _SMALLEST_GAIN:
+            better.append(reading)
+    cut = [read_as(cause, variant, rows) for cause, variant in sparser(dictionary, own.l0)]
+    # latents that belong there cannot be cut away for nothing
+    cut = [reading for reading in cut if reading.fvu <= _CUT_LOSS * own.fvu]
+    faults = [*better, *sorted(cut, key=lambda reading: reading.fvu)[:1]]
+    return [reading for reading in faults if reading.fvu <= bounds.fvu_high]
 
 
 def _causes(
@@ -181,30 +223,36 @@ def _causes(
     windows: Sequence[Window],
     found: dict[HookPoint, Tensor],
     bounds: Bounds,
-) -> list[str]:
+) -> list[Reading]:
     """The readings under which the dictionary would fit, best first."""
     own = dictionary.hook_point
     sites = [HookPoint(own.layer, suffix) for suffix in _OTHER_SITES if suffix != own.suffix]
     resolvable = _resolvable(model, sites, dictionary.d_in)
-    elsewhere = {point: _sample(rows) for point, rows in found.items() if point != own}
-    elsewhere |= {
-        point: _sample(rows)
-        for point, rows in _activations(model, windows, own, resolvable).items()
-        if point != own
-    }
-    rows = _sample(found[own])
+    elsewhere = {**found, **_activations(model, windows, own, resolvable)}
+    rows = _sample(elsewhere.pop(own))
     as_loaded = read_as("", dictionary, rows)
-    readings = other_readings(dictionary, rows, elsewhere)
-    likely = [reading for reading in readings if _fits(reading, as_loaded, bounds)]
-    causes = [
-        f"likely: {reading.cause} (L0 {reading.l0:.3g}, FVU {reading.fvu:.3g})" for reading in likely[:3]
+    readings = other_readings(dictionary, rows, {point: _sample(other) for point, other in elsewhere.items()})
+    return [reading for reading in readings if _fits(reading, as_loaded, bounds)]
+
+
+def _explain(
+    model: LanguageModel, dictionary: Dictionary, faults: Sequence[Reading], causes: Sequence[Reading]
+) -> list[str]:
+    """What was found, in words."""
+    best_first = sorted((*faults, *causes), key=lambda reading: reading.fvu)
+    by_cause = {reading.cause: reading for reading in best_first}
+    lines = [
+        f"likely {cause} (then L0 {reading.l0:.3g}, FVU {reading.fvu:.3g})"
+        for cause, reading in list(by_cause.items())[:_NAMED_CAUSES]
     ]
     trained_on = dictionary.origin.model_name
     if trained_on and not _same_model(trained_on, model.name):
-        causes.append(f"wrong base model: it was trained on `{trained_on}`, this is `{model.name}`")
-    elif not likely:
-        causes.append("no other way to read it fits: perhaps the wrong base model, or damaged weights")
-    return causes
+        lines.append(
+            f"perhaps the wrong base model: it was trained on `{trained_on}`, this is `{model.name}`"
+        )
+    elif not lines:
+        lines.append("no other way to read it fits: perhaps the wrong base model, or damaged weights")
+    return lines
 
 
 def _fits(reading: Reading, as_loaded: Reading, bounds: Bounds) -> bool:
@@ -236,10 +284,16 @@ def _activations(
     for start in range(0, len(windows), _WINDOWS_PER_BATCH):
         batch = batch_windows(model, windows[start : start + _WINDOWS_PER_BATCH])
         read = capture(model, batch, list(kept))
+        if not read[own][batch.content].isfinite().all():
+            raise NumericalError(
+                f"The activations of `{model.name}` at {own} hold NaN or infinity.",
+                hint="Load the model in float32 or bfloat16.",
+            )
         usable = usable_positions(read[own], batch.content)
         for point, rows in kept.items():
             rows.append(read[point][usable].float())
     found = {point: torch.cat(rows) for point, rows in kept.items()}
+    found = {point: rows for point, rows in found.items() if rows.isfinite().all()}
     if found[own].shape[0] == 0:
         raise ConfigurationError(
             "The text holds nothing but special tokens, which do not count.", hint="Give other text."

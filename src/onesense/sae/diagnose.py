@@ -71,12 +71,12 @@ def other_readings(
         The readings, best fit first.
     """
     readings = [
-        read_as(_place_cause(dictionary.hook_point, point), dictionary, rows)
+        read_as(place_cause(dictionary.hook_point, point), dictionary, rows)
         for point, rows in elsewhere.items()
     ]
-    readings += [
-        read_as(cause, variant, activations) for cause, variant in _variants(dictionary, activations)
-    ]
+    variants = [*_variants(dictionary, activations)]
+    variants += sparser(dictionary, measure(dictionary, activations).l0)
+    readings += [read_as(cause, variant, activations) for cause, variant in variants]
     return sorted(readings, key=lambda reading: reading.fvu)
 
 
@@ -91,9 +91,37 @@ def with_centering(dictionary: Dictionary) -> tuple[str, Dictionary]:
     return cause, _rebuilt(dictionary, preparation=replace(dictionary.preparation, center=center))
 
 
-def _place_cause(own: HookPoint, other: HookPoint) -> str:
+def with_b_dec(dictionary: Dictionary) -> tuple[str, Dictionary]:
+    """The dictionary with the subtraction of `b_dec` switched over, and what that would mean."""
+    subtract = not dictionary.preparation.subtract_b_dec
+    cause = f"b_dec {'must be' if subtract else 'must not be'} subtracted from its input"
+    return cause, _rebuilt(dictionary, preparation=replace(dictionary.preparation, subtract_b_dec=subtract))
+
+
+def place_cause(own: HookPoint, other: HookPoint) -> str:
+    """What it would mean that a dictionary for `own` fits `other` better."""
     off_by_one = own.suffix == other.suffix and abs(own.layer - other.layer) == 1
     return f"{'off by one layer' if off_by_one else 'wrong hook point'}: it fits {other} better than {own}"
+
+
+def sparser(dictionary: Dictionary, l0: float) -> Iterator[tuple[str, Dictionary]]:
+    """Latents cut down to the k largest per token: what a topk, or a threshold, would have done.
+
+    Args:
+        dictionary: A relu or jumprelu one; of others there is nothing to cut.
+        l0: Its L0 as it is; only cuts to a third or less are of interest.
+    """
+    if dictionary.architecture not in (Architecture.RELU, Architecture.JUMPRELU):
+        return
+    recorded = dictionary.origin.expected_l0
+    for k in _USUAL_K if recorded is None else (max(1, round(recorded)),):
+        if 3 * k > l0:
+            continue
+        lost = (
+            "threshold lost" if dictionary.threshold is not None else "TopK read as ReLU, or a threshold lost"
+        )
+        cause = f"{lost}: about {k} latents per token do as well"
+        yield cause, _rebuilt(dictionary, architecture=Architecture.TOPK, k=k, threshold=None)
 
 
 def _variants(dictionary: Dictionary, activations: Tensor) -> Iterator[tuple[str, Dictionary]]:
@@ -111,27 +139,7 @@ def _variants(dictionary: Dictionary, activations: Tensor) -> Iterator[tuple[str
             f"scale not folded: it expects activations times {factor:.4g} (a mean norm of sqrt(d_in))",
             _rebuilt(dictionary, preparation=scaled),
         )
-    switched = replace(preparation, subtract_b_dec=not preparation.subtract_b_dec)
-    wanted = "must be" if switched.subtract_b_dec else "must not be"
-    yield f"b_dec {wanted} subtracted from its input", _rebuilt(dictionary, preparation=switched)
-    yield from _sparser(dictionary)
-
-
-def _sparser(dictionary: Dictionary) -> Iterator[tuple[str, Dictionary]]:
-    """Latents cut down to k per token: what a topk, or a threshold, would have done."""
-    if dictionary.architecture not in (Architecture.RELU, Architecture.JUMPRELU):
-        return
-    recorded = dictionary.origin.expected_l0
-    for k in _USUAL_K if recorded is None else (max(1, round(recorded)),):
-        if k >= dictionary.d_sae:
-            continue
-        lost = dictionary.threshold is not None
-        cause = (
-            f"threshold lost: it fits with about {k} latents per token"
-            if lost
-            else f"TopK read as ReLU, or a threshold lost: it fits with about {k} latents per token"
-        )
-        yield cause, _rebuilt(dictionary, architecture=Architecture.TOPK, k=k, threshold=None)
+    yield with_b_dec(dictionary)
 
 
 def _rebuilt(dictionary: Dictionary, **changes: object) -> Dictionary:

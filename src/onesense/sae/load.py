@@ -101,10 +101,9 @@ def load_dictionary(
         )
     if dtype not in _DTYPES:
         raise ConfigurationError(f"`{dtype}` is not a number format.", hint=f"Choose: {', '.join(_DTYPES)}.")
-    if path is not None:
-        dictionary = read_folder(Path(path).expanduser())
-    else:
-        dictionary = _load_release(str(release), sae_id)
+    dictionary = (
+        read_folder(Path(path).expanduser()) if path is not None else _load_release(str(release), sae_id)
+    )
     return dictionary.to(device=device, dtype=_DTYPES[dtype])
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
+from onesense.engine.stages import Silent, Stages
 from onesense.model.hook_points import HookPoint
 from onesense.model.language_model import LanguageModel
-from onesense.sae.activations import ActivationStream, HarvestSettings, Progress, harvest
+from onesense.sae.activations import ActivationStream, HarvestSettings, harvest
 from onesense.sae.curves import draw_curves
 from onesense.sae.dictionary import Dictionary
 from onesense.sae.evaluate import CrossEntropy, cross_entropy
@@ -20,8 +21,9 @@ from onesense.sae.metrics import ReconstructionMetrics
 from onesense.sae.train import CurvePoint, TrainSettings, read_curves, train_dictionary
 from onesense.sae.training_classes import TrainingShape
 from onesense.sae.write import StorageDtype, write_saelens
+from onesense.store.provenance import provenance
 from onesense.store.run_folder import RunFolder
-from onesense.text.corpus import Document
+from onesense.text.corpus import Document, read_documents, text_identity
 
 # Every so many shards one is kept for measuring.
 _HELD_OUT_EVERY = 40
@@ -74,60 +76,71 @@ class TrainedDictionary(NamedTuple):
     curves: Path
 
 
-def train_dictionaries(
+def run_training(
     model: LanguageModel,
-    documents: Iterable[Document],
-    evaluation_documents: Callable[[], Iterable[Document]],
-    run: RunFolder,
+    documents: Callable[[], Iterable[Document]],
+    folder: Path | str,
     plan: TrainingPlan,
     *,
-    harvest_progress: Progress | None = None,
-    train_progress: Callable[[HookPoint, CurvePoint, int], None] | None = None,
+    text: str | None = None,
+    stages: Stages | None = None,
 ) -> list[TrainedDictionary]:
     """Train one dictionary for each hook point of the plan; resumes where an earlier call stopped.
 
     Args:
         model: The model.
-        documents: The text to train on.
-        evaluation_documents: Opens the text that cross-entropy is measured on.
-        run: Where everything goes.
+        documents: Opens the text to train on; every 40th shard of it is kept for measuring. Cross-entropy is
+            measured on the packaged sample, which nothing is trained on.
+        folder: Where everything goes.
         plan: What to make.
-        harvest_progress: Called with tokens done and wanted.
-        train_progress: Called with the hook point, the curve's last point and the number of steps.
+        text: Name of the text's source, for the run's provenance.
+        stages: Told about progress.
 
     Raises:
+        IncompatibleError: The folder holds another run.
         OnesenseError: See ``harvest`` and ``train_dictionary``.
     """
+    stages = stages or Silent()
     for point in plan.points:
-        model.resolve(point)
-    shards = harvest(model, plan.points, documents, run, plan.harvest, harvest_progress)
+        TrainingShape(plan.architecture, model.resolve(point).width, plan.d_sae, plan.k, plan.l0_coefficient)
+    run = RunFolder.create_or_resume(
+        folder,
+        command="sae train",
+        configuration={**asdict(plan), "points": [point.name for point in plan.points], "model": model.name},
+        provenance=provenance(
+            model={"fingerprint": model.fingerprint}, text=text_identity(text), seeds=plan.train.seed
+        ),
+    )
+    with run.lock():
+        with stages.stage(f"Activations at {len(plan.points)} hook points", "tokens") as progress:
+            shards = harvest(model, plan.points, documents(), run, plan.harvest, progress)
+        return [_train_one(model, run, point, shards, plan, stages) for point in plan.points]
+
+
+def _train_one(
+    model: LanguageModel, run: RunFolder, point: HookPoint, shards: int, plan: TrainingPlan, stages: Stages
+) -> TrainedDictionary:
     held_out = list(range(0, shards, _HELD_OUT_EVERY))
     training = [shard for shard in range(shards) if shard not in held_out] or held_out
-    finished = []
-    for point in plan.points:
-        shape = TrainingShape(
-            plan.architecture, model.resolve(point).width, plan.d_sae, plan.k, plan.l0_coefficient
-        )
-        work = run.path / "training" / point.name
+    width = model.resolve(point).width
+    with stages.stage(f"Training {point}", "visits") as progress:
+
+        def tell(curve: CurvePoint, steps: int) -> None:
+            progress(curve.step * plan.train.batch_size, steps * plan.train.batch_size)
+
         trained = train_dictionary(
-            shape,
+            TrainingShape(plan.architecture, width, plan.d_sae, plan.k, plan.l0_coefficient),
             run,
             point,
             training,
-            work,
+            run.path / "training" / point.name,
             plan.train,
             metadata=_metadata(model, point, plan),
             device=str(model.device),
-            progress=None if train_progress is None else _for_point(train_progress, point),
+            progress=tell,
         )
-        finished.append(_measured(model, run, point, held_out, trained, plan, evaluation_documents()))
-    return finished
-
-
-def _for_point(
-    progress: Callable[[HookPoint, CurvePoint, int], None], point: HookPoint
-) -> Callable[[CurvePoint, int], None]:
-    return lambda curve, steps: progress(point, curve, steps)
+    with stages.stage(f"Measuring {point}", "tokens"):
+        return _measured(model, run, point, held_out, trained, plan, read_documents())
 
 
 def _metadata(model: LanguageModel, point: HookPoint, plan: TrainingPlan) -> dict[str, object]:

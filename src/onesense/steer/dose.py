@@ -153,16 +153,15 @@ def measure_mean_norm(
     while seen < tokens and (some := list(islice(windows, _WINDOWS_PER_BATCH))):
         batch = batch_windows(model, some)
         activations = capture(model, batch, [point])[point]
+        if not bool(activations[batch.content].isfinite().all()):
+            raise NumericalError(
+                f"The activations of `{model.name}` at `{point}` are NaN or infinite.",
+                hint="Load the model in float32 or bfloat16.",
+            )
         usable = usable_positions(activations, batch.content)
         norms = activations.norm(dim=-1, dtype=torch.float32)[usable]
         found.append(norms.cpu())
         seen += len(norms)
     if seen == 0:
         raise ConfigurationError("The text to measure on holds no token.", hint="Give a longer text.")
-    every = torch.cat(found)
-    if not bool(every.isfinite().all()):
-        raise NumericalError(
-            f"The activations of `{model.name}` at `{point}` are NaN or infinite.",
-            hint="Load the model in float32 or bfloat16.",
-        )
-    return float(every.mean())
+    return float(torch.cat(found).mean())

@@ -182,9 +182,9 @@ class Intervention:
     def _component(self, hidden: Tensor, step: _Step, inverse: Tensor) -> Tensor:
         """What to take away along the step's directions, jointly, so that their order does not matter."""
         coordinates = hidden @ inverse.to(hidden.dtype)
-        return (coordinates * self.amounts[step.edits].to(hidden.dtype)) @ self._rows[step.rows].to(
-            hidden.dtype
-        )
+        weighted = coordinates * self.amounts[step.edits].to(hidden.dtype)
+        along: Tensor = weighted @ self._rows[step.rows].to(hidden.dtype)
+        return along
 
     def _inverse(self, step: _Step) -> Tensor:
         """The pseudo-inverse of the step's directions, [width, directions]."""
@@ -194,7 +194,8 @@ class Intervention:
                 f"The decoder row of feature {zero[0]} is zero: there is no direction to project out.",
                 hint="The feature is dead; choose another.",
             )
-        return torch.linalg.pinv(self._rows[step.rows].to(torch.float64)).to(torch.float32)
+        inverse: Tensor = torch.linalg.pinv(self._rows[step.rows].to(torch.float64))
+        return inverse.to(torch.float32)
 
 
 def _check(model: LanguageModel, group: EditGroup) -> None:

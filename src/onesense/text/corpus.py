@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from onesense.errors import ConfigurationError, FormatError, NetworkError, NotFoundError
+from onesense.store.provenance import file_sha256
 
 SAMPLE = "sample"
 _TEXT_SUFFIXES = (".txt", ".md", ".text")
 _JSON_SUFFIXES = (".jsonl", ".ndjson")
 
 
-class Document(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Document:
     """One text.
 
     Attributes:
@@ -52,6 +56,20 @@ def read_documents(
         yield Document(index, name, text)
 
 
+def text_identity(source: str | None) -> dict[str, str]:
+    """What tells one text from another: the hash of its files, or the name of a hub dataset."""
+    if source is None:
+        return {"name": "sample"}
+    path = Path(source).expanduser()
+    if path.is_file():
+        return {"sha256": file_sha256(path)}
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        listed = [[file.relative_to(path).as_posix(), file_sha256(file)] for file in files]
+        return {"sha256": hashlib.sha256(json.dumps(listed).encode()).hexdigest()}
+    return {"name": source}
+
+
 def _texts(source: str | None, field: str, split: str) -> Iterator[tuple[str, str]]:
     if source is None or source == SAMPLE:
         sample = resources.files("onesense") / "demo" / "sample.jsonl"
@@ -64,7 +82,9 @@ def _texts(source: str | None, field: str, split: str) -> Iterator[tuple[str, st
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.is_file() and _readable(file))
         if not files:
-            raise NotFoundError(f"{path} holds no text (.txt, .md, .jsonl, .parquet).", hint="Check the folder.")
+            raise NotFoundError(
+                f"{path} holds no text (.txt, .md, .jsonl, .parquet).", hint="Check the folder."
+            )
         for file in files:
             yield from _file(file, field)
     elif path.is_file():
@@ -76,7 +96,9 @@ def _texts(source: str | None, field: str, split: str) -> Iterator[tuple[str, st
 
 
 def _readable(path: Path) -> bool:
-    return path.suffix.lower() in (*_TEXT_SUFFIXES, *_JSON_SUFFIXES, ".parquet") and not path.name.startswith(".")
+    return path.suffix.lower() in (*_TEXT_SUFFIXES, *_JSON_SUFFIXES, ".parquet") and not path.name.startswith(
+        "."
+    )
 
 
 def _file(path: Path, field: str) -> Iterator[tuple[str, str]]:
@@ -102,14 +124,18 @@ def _json_lines(path: Path, field: str) -> Iterator[tuple[str, str]]:
                 if line.strip():
                     yield f"{path.name}:{number}", _field_of(_parsed(line, path, number), field, path, number)
     except UnicodeDecodeError as error:
-        raise FormatError(f"{path} is not UTF-8 text (byte {error.start}).", hint="Convert it first.") from error
+        raise FormatError(
+            f"{path} is not UTF-8 text (byte {error.start}).", hint="Convert it first."
+        ) from error
 
 
 def _parsed(line: str, path: Path, number: int) -> Any:
     try:
         return json.loads(line)
     except (json.JSONDecodeError, RecursionError) as error:
-        raise FormatError(f"{path}, line {number}: not JSON ({error}).", hint="One JSON object a line.") from error
+        raise FormatError(
+            f"{path}, line {number}: not JSON ({error}).", hint="One JSON object a line."
+        ) from error
 
 
 def _field_of(row: Any, field: str, path: Path, number: int) -> str:
@@ -130,7 +156,9 @@ def _parquet(path: Path, field: str) -> Iterator[tuple[str, str]]:
     try:
         file = parquet.ParquetFile(path)
     except (arrow.ArrowException, OSError) as error:
-        raise FormatError(f"{path} is not a parquet file, or is damaged.", hint="Download it again.") from error
+        raise FormatError(
+            f"{path} is not a parquet file, or is damaged.", hint="Download it again."
+        ) from error
     if field not in file.schema_arrow.names:
         raise FormatError(
             f"{path} has no column `{field}`.",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -246,7 +245,7 @@ def _origin(origin: Origin, metadata: Mapping[str, Any], sparsity: Tensor | None
         expected_l0=origin.expected_l0 or _positive(recorded_l0),
         expected_fvu=origin.expected_fvu or _positive(metadata.get("expected_fvu")),
         sparsity=None if sparsity is None else sparsity.float(),
-        extra=MappingProxyType({key: value for key, value in metadata.items() if key not in _OWN_FIELDS}),
+        extra={key: value for key, value in metadata.items() if key not in _OWN_FIELDS},
     )
 
 

@@ -1,0 +1,154 @@
+"""``onesense extract``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from onesense.cli import options
+
+if TYPE_CHECKING:
+    from onesense.features.extract import Extraction
+
+_SHOWN = 5
+
+
+def extract_command(
+    model: options.Model = None,
+    model_name: options.ModelName = None,
+    sae_release: options.SaeRelease = None,
+    sae_id: options.SaeId = None,
+    sae_path: options.SaePath = None,
+    layer: options.Layer = None,
+    output_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--output-file", help="Also write the table as the original's JSON. [env: TOP_ACTIVATIONS_FILE]"
+        ),
+    ] = None,
+    lens: Annotated[
+        str, typer.Option("--lens", help="folded (centred, norm's gain folded in) or raw.")
+    ] = "folded",
+    lens_dtype: Annotated[str, typer.Option("--lens-dtype", help="float32 or bfloat16.")] = "float32",
+    top_k: Annotated[int, typer.Option("--top-k", help="Tokens kept at each end of the lens.")] = 10,
+    contexts: Annotated[
+        bool, typer.Option("--contexts/--no-contexts", help="Read text for contexts.")
+    ] = True,
+    top_contexts: Annotated[
+        int, typer.Option("--top-contexts", help="Strongest contexts kept a feature.")
+    ] = 20,
+    text: options.Text = None,
+    text_field: options.TextField = "text",
+    max_tokens: Annotated[int | None, typer.Option("--max-tokens", help="Stop after so many tokens.")] = None,
+    context_size: Annotated[
+        int | None, typer.Option("--context-size", help="Tokens the model sees at once.")
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check/--no-check", help="Check that the dictionary fits the model.")
+    ] = True,
+    run_folder: options.RunFolderOption = None,
+    seed: options.Seed = None,
+    dtype: options.Dtype = None,
+    device: options.Device = None,
+    force: options.Force = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Say of every feature what it promotes, how its logits are spread, and where it fires."""
+    from onesense.cli.choice import choose, layer_disagreement
+    from onesense.cli.console import Bars, note, warn
+    from onesense.config import load_settings
+
+    settings = load_settings(
+        model_name=model_name,
+        sae_release=sae_release,
+        sae_id=sae_id,
+        layer=layer,
+        top_activations_file=output_file,
+        run_folder=run_folder,
+        seed=seed,
+        dtype=dtype,
+        device=device,
+    )
+    choice = choose(settings, positional_model=model, sae_path=sae_path)
+
+    from onesense.features.contexts import ContextSettings
+    from onesense.features.extract import ExtractSettings, extract, write_original_json
+    from onesense.model.load import load_model
+    from onesense.model.tokens import describe_bos
+
+    chosen = ExtractSettings(
+        lens=lens,  # type: ignore[arg-type]
+        lens_dtype=lens_dtype,  # type: ignore[arg-type]
+        top_k=top_k,
+        with_contexts=contexts,
+        text=text,
+        text_field=text_field,
+        dtype=settings.dtype,
+        contexts=ContextSettings(
+            context_size=context_size, top_k=top_contexts, max_tokens=max_tokens, seed=settings.seed
+        ),
+        check=check,
+        force=force,
+    )
+    dictionary = choice.load()
+    _, disagreement = layer_disagreement(dictionary, settings, None)
+    if disagreement:
+        warn(
+            f"Layer {settings.layer} was given, but the dictionary was trained at {dictionary.hook_point}: "
+            "extraction reads it there."
+        )
+    loaded = load_model(choice.model, dtype="float32", device=settings.device)
+    note(f"Model {loaded.name} ({loaded.family}, {loaded.n_layers} layers); {describe_bos(loaded)}")
+    note(f"Dictionary {dictionary.origin.label}: {dictionary.d_sae:,} features at {dictionary.hook_point}")
+    folder = settings.run_folder or Path("onesense-runs") / _folder_name(
+        "extract", loaded.name, dictionary.origin.label
+    )
+    extraction = extract(loaded, dictionary, folder, chosen, stages=Bars(quiet=quiet))
+    if settings.top_activations_file is not None:
+        write_original_json(extraction, settings.top_activations_file)
+    _show(extraction)
+    note(f"Run folder: {extraction.run.path}")
+    if settings.top_activations_file is not None:
+        note(f"Results saved to '{settings.top_activations_file}'")
+
+
+def _folder_name(*parts: str) -> str:
+    joined = "-".join(parts)
+    return "".join(c if c.isalnum() or c in "-." else "-" for c in joined).strip("-.")[:120]
+
+
+def _show(extraction: Extraction) -> None:
+    from rich.table import Table
+
+    from onesense.cli.console import cell, note, results, warn
+
+    if extraction.check is not None:
+        check = extraction.check
+        note(f"Self-check on {check.tokens:,} tokens: L0 {check.l0:.1f}, FVU {check.fvu:.3f}")
+        for finding in check.findings:
+            warn(finding)
+    count = extraction.lens.n_features
+    shown = range(count) if count <= 2 * _SHOWN else [*range(_SHOWN), *range(count - _SHOWN, count)]
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("feature", "mean", "std", "skewness", "kurtosis", "sparsity", "density"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("top_activated_words", no_wrap=True, overflow="ellipsis")
+    for feature in shown:
+        lens = extraction.lens
+        density = "" if extraction.contexts is None else f"{extraction.contexts.density[feature]:.2%}"
+        numbers = [lens.mean[feature], lens.std[feature], lens.skewness[feature], lens.kurtosis[feature]]
+        words = " ".join(lens.words(feature, extraction.vocabulary))
+        table.add_row(
+            str(feature),
+            f"{numbers[0]:.6e}",
+            *(f"{number:.6f}" for number in numbers[1:]),
+            f"{extraction.sparsity[feature]:.6f}",
+            density,
+            cell(words, 60),
+        )
+        if feature == _SHOWN - 1 and count > 2 * _SHOWN:
+            table.add_row(*["…"] * 8)
+    results.print(table)
+    results.print(f"\n[{count} rows x 7 columns]", markup=False)

@@ -1,0 +1,86 @@
+"""The command line: parse, call, show. Nothing heavy is imported before a command runs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import click
+import typer
+
+from onesense import __version__
+from onesense.cli.extract import extract_command
+from onesense.cli.sae import sae_app
+from onesense.cli.steer import steer_command
+from onesense.errors import OnesenseError
+
+# The original project spelled its flags with underscores; both spellings are the same flag.
+_CONTEXT = {
+    "token_normalize_func": lambda token: token.replace("_", "-"),
+    "help_option_names": ["-h", "--help"],
+}
+
+app = typer.Typer(
+    name="onesense",
+    help="Find the features of a language model that carry gender bias, give each one sense, tune them, prove it.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings=_CONTEXT,
+)
+app.command("extract", context_settings=_CONTEXT)(extract_command)
+app.command("steer", context_settings=_CONTEXT)(steer_command)
+app.add_typer(sae_app, name="sae")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"onesense {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    del version
+
+
+def _terminated(_signal: int, _frame: FrameType | None) -> NoReturn:
+    raise SystemExit(143)
+
+
+def main() -> None:
+    """Run the command line; errors become a message and an exit code, never a traceback for a user's mistake."""
+    signal.signal(signal.SIGTERM, _terminated)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        code = app(standalone_mode=False)
+    except click.exceptions.Abort:
+        _leave("Interrupted.", 130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except OnesenseError as error:
+        hint = f"\n{error.hint}" if error.hint else ""
+        _leave(f"Error: {error.message}{hint}", error.exit_code)
+    except KeyboardInterrupt:
+        _leave("Interrupted. The same command goes on where it stopped.", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _leave(message: str, code: int) -> NoReturn:
+    sys.stderr.write(_printable(message) + "\n")
+    sys.exit(code)
+
+
+def _printable(text: str) -> str:
+    """Control characters in a message (from a file's name, say) must not reach the terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else "�" for c in text)
