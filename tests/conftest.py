@@ -77,3 +77,23 @@ def data_folder() -> Path:
     if not folder:
         pytest.skip("ONESENSE_DATA names no mirror of the benchmark data")
     return Path(folder)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name the tests that need the model hub and were not run; fail on any other skip where CI asks for it."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    for report in skipped:
+        if "hub" in report.keywords:
+            terminalreporter.write_line(f"NOT RUN (needs the model hub): {report.nodeid}")
+    other = [report.nodeid for report in skipped if "hub" not in report.keywords]
+    if other and os.environ.get("ONESENSE_FAIL_ON_SKIP"):
+        terminalreporter.write_line(f"FAILED: skipped although CI has what they need: {', '.join(other)}", red=True)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """See ``pytest_terminal_summary``."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or not os.environ.get("ONESENSE_FAIL_ON_SKIP"):
+        return
+    if any("hub" not in report.keywords for report in reporter.stats.get("skipped", [])):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -13,6 +13,7 @@ import typer
 
 from onesense import __version__
 from onesense.cli.extract import extract_command
+from onesense.cli.features import features_app
 from onesense.cli.sae import sae_app
 from onesense.cli.steer import steer_command
 from onesense.errors import OnesenseError
@@ -33,6 +34,7 @@ app = typer.Typer(
 app.command("extract", context_settings=_CONTEXT)(extract_command)
 app.command("steer", context_settings=_CONTEXT)(steer_command)
 app.add_typer(sae_app, name="sae")
+app.add_typer(features_app, name="features")
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,0 +1,54 @@
+# Two commands do everything on a machine that has Python, make and a package index: `make demo`, `make test`.
+
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name))))
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/pip --disable-pip-version-check --quiet
+DATA   ?= $(ONESENSE_DATA)
+WORK   ?= build/demo-dictionaries
+
+.PHONY: setup demo test check bench demo-dictionaries demo-sample clean
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: requirements.lock requirements-demo.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install torch==2.13.0
+	$(PIP) install -r requirements.lock
+	$(PIP) install --no-deps --require-hashes -r requirements-demo.lock
+	$(PIP) install --no-deps --no-build-isolation -e .
+	touch $@
+
+# The features of a real model, then a steered text beside an unsteered one.
+demo: setup
+	$(BIN)/onesense extract demo --run-folder onesense-runs/demo --max-tokens 50000
+	$(BIN)/onesense steer demo --run-folder onesense-runs/demo --edit $(DEMO_EDIT) --prompt "$(DEMO_PROMPT)"
+
+DEMO_EDIT   := 0:direction_add:0.6:norm
+DEMO_PROMPT := What is your favorite animal?
+
+test: setup
+	$(BIN)/pytest -n 2 --dist loadfile
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict src
+	$(BIN)/lint-imports
+
+bench: setup
+	$(BIN)/python -m benchmarks
+
+# How the packaged dictionaries were made; DATA names a folder in the layout of ONESENSE_DATA.
+demo-dictionaries: setup
+	$(BIN)/python -m recipes.corpus --data $(DATA) --output $(WORK)/text.jsonl
+	$(BIN)/onesense sae train demo --text $(WORK)/text.jsonl --run-folder $(WORK)/run --storage-dtype float16 \
+	  --hook-point blocks.9.hook_resid_post --hook-point blocks.15.hook_resid_post \
+	  --hook-point blocks.21.hook_resid_post
+	cp -r $(WORK)/run/dictionaries/. src/onesense/demo/dictionaries/
+
+demo-sample: setup
+	$(BIN)/python -m recipes.sample_text --output src/onesense/demo/sample.jsonl
+
+clean:
+	rm -rf $(VENV) build dist
