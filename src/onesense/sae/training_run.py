@@ -163,11 +163,12 @@ def _measured(
     documents: Iterable[Document],
 ) -> TrainedDictionary:
     dictionary = load_dictionary(path=trained)
+    metrics = held_out_metrics(run, point, held_out, dictionary)
     target = run.path / "dictionaries" / point.name
     if not target.is_dir():
-        write_saelens(dictionary, target, storage_dtype=plan.storage_dtype)
+        measured = {"expected_l0": metrics.l0, "expected_fvu": metrics.fvu}
+        write_saelens(dictionary, target, storage_dtype=plan.storage_dtype, metadata=measured)
     stored = load_dictionary(path=target)
-    metrics = held_out_metrics(run, point, held_out, stored)
     losses = cross_entropy(model, stored, documents, context_size=plan.harvest.context_size)
     picture = draw_curves(read_curves(trained.parent), run.path / f"curves-{point.name}.png", point.name)
     return TrainedDictionary(point, target, metrics.l0, metrics.fvu, metrics.dead_share, losses, picture)
