@@ -87,7 +87,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.write_line(f"NOT RUN (needs the model hub): {report.nodeid}")
     other = [report.nodeid for report in skipped if "hub" not in report.keywords]
     if other and os.environ.get("ONESENSE_FAIL_ON_SKIP"):
-        terminalreporter.write_line(f"FAILED: skipped although CI has what they need: {', '.join(other)}", red=True)
+        terminalreporter.write_line(
+            f"FAILED: skipped although CI has what they need: {', '.join(other)}", red=True
+        )
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 features_app = typer.Typer(help="Look at the features of a run: show, search.", no_args_is_help=True)
 
-Run = Annotated[Path, typer.Option("--run-folder", help="What `onesense extract` wrote.", envvar="ONESENSE_RUN_FOLDER")]
+Run = Annotated[
+    Path, typer.Option("--run-folder", help="What `onesense extract` wrote.", envvar="ONESENSE_RUN_FOLDER")
+]
 
 
 @features_app.command("show")
@@ -51,15 +53,16 @@ def marked(model: LanguageModel, context: Context) -> str:
     """One line of text with the peak's token between » and «."""
     ids = context.token_ids.tolist()
     before, peak, after = (
-        model.decode(part)
-        for part in (ids[: context.peak], [ids[context.peak]], ids[context.peak + 1 :])
+        model.decode(part) for part in (ids[: context.peak], [ids[context.peak]], ids[context.peak + 1 :])
     )
     return f"{before}»{peak}«{after}".replace("\n", "⏎")
 
 
 @features_app.command("search")
 def search_command(
-    query: Annotated[str, typer.Argument(help="Words among promoted or suppressed tokens; word* for a prefix.")],
+    query: Annotated[
+        str, typer.Argument(help="Words among promoted or suppressed tokens; word* for a prefix.")
+    ],
     run_folder: Run,
     limit: Annotated[int, typer.Option("--limit", help="Features to list.")] = 20,
 ) -> None:
@@ -73,6 +76,8 @@ def search_command(
         rows = catalog.search(query, limit)
     for row in rows:
         density = "" if row.density is None else f"{row.density:8.3%}"
-        results.print(f"{row.feature:6d} {density}  {visible(' '.join(map(repr, row.top_tokens)))}", markup=False)
+        results.print(
+            f"{row.feature:6d} {density}  {visible(' '.join(map(repr, row.top_tokens)))}", markup=False
+        )
     if not rows:
         note(f"No feature promotes or suppresses {query!r}.")
