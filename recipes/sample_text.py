@@ -16,7 +16,7 @@ from recipes.openings import openings
 
 SEED = 20
 NEW_TOKENS = 160
-_BATCH = 416
+_BATCH = 104
 
 
 def write_sample(output: Path, *, documents: int, seed: int = SEED) -> None:
@@ -33,6 +33,7 @@ def write_sample(output: Path, *, documents: int, seed: int = SEED) -> None:
     starts = list(openings(documents, seed))
     for first in range(0, documents, _BATCH):
         texts.extend(_written(model, starts[first : first + _BATCH]))
+        print(f"{len(texts)} of {documents} documents", flush=True)  # noqa: T201 - a recipe's progress
     lines = [json.dumps({"text": text}, ensure_ascii=False) for text in texts]
     write_text(output, "\n".join(lines) + "\n")
 

@@ -130,16 +130,19 @@ def _harvest_shard(
         found = capture(model, batch, points)
         usable = batch.content
         for point in points:
+            _check_finite(found[point][batch.content], point, windows[first])
             usable = usable_positions(found[point], usable)
         for point in points:
-            rows = found[point][usable].to(torch.bfloat16).cpu()
-            if not bool(torch.isfinite(rows).all()):
-                raise NumericalError(
-                    f"The activations at {point} hold NaN or infinity (document {windows[first].document}).",
-                    hint="Run the model in float32 (--dtype float32).",
-                )
-            kept[point].append(rows)
+            kept[point].append(found[point][usable].to(torch.bfloat16).cpu())
     return {point: torch.cat(rows) for point, rows in kept.items()}
+
+
+def _check_finite(rows: Tensor, point: HookPoint, window: Window) -> None:
+    if not bool(torch.isfinite(rows).all()):
+        raise NumericalError(
+            f"The activations at {point} hold NaN or infinity (from document {window.document} on).",
+            hint="Run the model in float32 (--dtype float32); if that fails too, its weights are damaged.",
+        )
 
 
 class ActivationStream(Iterator[Tensor]):

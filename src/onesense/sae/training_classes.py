@@ -74,7 +74,7 @@ class ExactBatchTopK(nn.Module):
             last = candidates.topk(min(wanted, candidates.numel()), sorted=False).values.min()
             # Next batch's threshold lies near this one's: half of it leaves a safe margin.
             self._bound = 0.5 * float(last)
-        return torch.where(latents >= last.clamp(min=torch.finfo(latents.dtype).tiny), latents, 0)
+        return torch.where(latents >= last, latents, 0)
 
 
 def build_training_sae(shape: TrainingShape, metadata: dict[str, Any], *, device: str) -> TrainingSAE[Any]:
