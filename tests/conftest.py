@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from transformers import PreTrainedTokenizerFast
 
 from onesense.model.language_model import LanguageModel
@@ -14,6 +15,9 @@ from onesense.model.load import load_model
 from tiny_models import make_byte_tokenizer, tiny_hf
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Tests never time: a busy machine is no failure.
+settings.register_profile("onesense", deadline=None)
+settings.load_profile("onesense")
 
 
 @pytest.fixture(autouse=True)

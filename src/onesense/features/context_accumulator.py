@@ -6,11 +6,13 @@ and variance: shards are merged in their order, with Chan, Golub and LeVeque's u
 
 from __future__ import annotations
 
+import math
+import mmap
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from onesense.features.bands import N_BINS, octaves_of
 from onesense.features.context_kernel import (
@@ -26,6 +28,7 @@ from onesense.features.context_kernel import (
     absorb_top,
     accumulate,
 )
+from onesense.features.context_order import arrange
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -61,17 +64,16 @@ class _Tables:
     def __init__(self, shape: ContextShape, ids: np.dtype[Any] | None) -> None:
         self.shape = shape
         n = shape.n_features
-        # Filled rather than zeroed, so that all the memory is taken at once and never grows.
         self.moments = Moments(
-            np.full(n, 0, np.int64),
-            np.full(n, 0.0, np.float64),
-            np.full(n, 0.0, np.float64),
-            np.full(n, 0.0, np.float32),
-            np.full((n, N_BINS), 0, np.int64),
+            _filled((n,), 0, np.int64),
+            _filled((n,), 0, np.float64),
+            _filled((n,), 0, np.float64),
+            _filled((n,), 0, np.float32),
+            _filled((n, N_BINS), 0, np.int64),
         )
         self.top = _slots(shape, 1, shape.top_k, ids)
         self.sample = _slots(shape, shape.bands, shape.per_band, ids)
-        self.top_octave = np.full(n, NO_OCTAVE, np.int64)
+        self.top_octave = _filled((n,), NO_OCTAVE, np.int64)
         self.tokens_counted = 0
         self.tokens_seen = 0
         self.outliers = 0
@@ -126,7 +128,8 @@ class ShardAccumulator(_Tables):
         }
         arrays |= {f"window_{name}": array for name, array in self.table._asdict().items()}
         for name, slots in (("top", self.top), ("sample", self.sample)):
-            arrays |= {f"{name}_{field}": array for field, array in _flat(slots)._asdict().items()}
+            arrange(slots)
+            arrays |= {f"{name}_{field}": getattr(slots, field) for field in Kept._fields}
         return arrays
 
 
@@ -190,51 +193,45 @@ class ContextAccumulator(_Tables):
             "outliers": np.array([self.outliers], np.int64),
         }
 
+    def arrange(self) -> None:
+        """Put the contexts in order; call it before ``block``."""
+        arrange(self.top)
+        arrange(self.sample)
+
     def block(self, start: int, stop: int) -> Arrays:
-        """The contexts of some features, in order, as dense arrays for a file.
+        """The contexts of some features as arrays for a file.
 
         The strongest stand by activation, then position in the text. A sample stands by its random priority,
         so that its first m are a sample of m. Free places have length 0.
         """
-        top, sample = (_rows(slots, start, stop) for slots in (self.top, self.sample))
-        order = np.lexsort((top.key, -top.value, top.key < 0), axis=1)
-        arrays = self._gathered("top", top, order)
-        arrays |= self._gathered("sample", sample, self._sample_order(sample, start, stop))
+        arrays = _written("top", _rows(self.top, start, stop))
+        sample = _written("sample", _rows(self.sample, start, stop))
         shape = self.shape
-        for name in [name for name in arrays if name.startswith("sample_")]:
-            array = arrays[name]
-            arrays[name] = array.reshape(len(array), shape.bands, shape.per_band, *array.shape[2:])
+        tops = octaves_of(np.maximum(self.moments.maximum[start:stop], np.float32(2.0**LOWEST_OCTAVE)))
+        # Strongest band first; ``context_kernel._band`` says in which table each lives.
+        tables = (tops[:, None] - np.arange(shape.bands) - LOWEST_OCTAVE) % (shape.bands - 1)
+        tables[:, -1] = shape.bands - 1
+        rows = np.arange(stop - start)[:, None]
+        for name, array in sample.items():
+            by_table = array.reshape(stop - start, shape.bands, shape.per_band, *array.shape[2:])
+            arrays[name] = by_table[rows, tables]
         return arrays
 
-    def _sample_order(self, sample: Slots, start: int, stop: int) -> NDArray[np.int64]:
-        """Slots by band, strongest first (``context_kernel._band`` says where each lives), then priority."""
-        shape = self.shape
-        n = stop - start
-        tops = octaves_of(np.maximum(self.moments.maximum[start:stop], np.float32(2.0**LOWEST_OCTAVE)))
-        bands = np.arange(shape.bands)
-        tables = (tops[:, None] - bands[None, :] - LOWEST_OCTAVE) % (shape.bands - 1)
-        tables[:, -1] = shape.bands - 1
-        slots = tables[:, :, None] * shape.per_band + np.arange(shape.per_band)
-        rows = np.arange(n)[:, None, None]
-        key, priority = sample.key[rows, slots], sample.priority[rows, slots]
-        within = np.lexsort((key, priority, key < 0), axis=2)
-        return np.take_along_axis(slots, within, axis=2).reshape(n, -1)
 
-    def _gathered(self, name: str, slots: Slots, order: NDArray[np.int64]) -> Arrays:
-        rows = np.arange(len(order))[:, None]
-        key = slots.key[rows, order]
-        used = key >= 0
-        ids = np.where(used[..., None], slots.ids[rows, order], slots.ids.dtype.type(self.padding))
-        activations = np.where(used[..., None], slots.activations[rows, order], np.uint16(0))
-        return {
-            f"{name}_activation": np.where(used, slots.value[rows, order], np.float32(0)),
-            f"{name}_document": np.where(used, key >> 32, 0).astype(np.uint32),
-            f"{name}_position": np.where(used, key & (2**32 - 1), 0).astype(np.uint32),
-            f"{name}_peak": np.where(used, slots.peak[rows, order], np.uint16(0)),
-            f"{name}_length": (ids != self.padding).sum(axis=2).astype(np.uint16),
-            f"{name}_tokens": ids,
-            f"{name}_activations": activations.view(np.float16),
-        }
+def _written(name: str, slots: Slots) -> Arrays:
+    """Slots as the arrays that are written, with zeros and padding in those that are free."""
+    used = slots.key >= 0
+    padding = slots.ids.dtype.type(np.iinfo(slots.ids.dtype).max)
+    ids = np.where(used[..., None], slots.ids, padding)
+    return {
+        f"{name}_activation": np.where(used, slots.value, np.float32(0)),
+        f"{name}_document": np.where(used, slots.key >> 32, 0).astype(np.uint32),
+        f"{name}_position": np.where(used, slots.key & (2**32 - 1), 0).astype(np.uint32),
+        f"{name}_peak": np.where(used, slots.peak, np.uint16(0)),
+        f"{name}_length": (ids != padding).sum(axis=2).astype(np.uint16),
+        f"{name}_tokens": ids,
+        f"{name}_activations": np.where(used[..., None], slots.activations, np.uint16(0)).view(np.float16),
+    }
 
 
 def _slots(shape: ContextShape, tables: int, per_table: int, ids: np.dtype[Any] | None) -> Slots:
@@ -242,32 +239,33 @@ def _slots(shape: ContextShape, tables: int, per_table: int, ids: np.dtype[Any] 
     n, slots = shape.n_features, tables * per_table
     sampled = slots if tables > 1 else 0
     return Slots(
-        value=np.full((n, slots), 0.0, np.float32),
-        key=np.full((n, slots), EMPTY, np.int64),
-        priority=np.full((n, sampled), 0, np.uint64),
-        peak=np.full((n, slots), 0, np.uint16),
-        window=np.full((n, slots if ids is None else 0), 0, np.int32),
-        activations=np.full((n, slots, shape.width), 0, np.uint16),
-        ids=np.full((n, 0 if ids is None else slots, shape.width), 0, ids or np.dtype(np.uint16)),
-        worst=np.full((n, tables), EMPTY, np.int32),
+        value=_filled((n, slots), 0, np.float32),
+        key=_filled((n, slots), EMPTY, np.int64),
+        priority=_filled((n, sampled), 0, np.uint64),
+        peak=_filled((n, slots), 0, np.uint16),
+        window=_filled((n, slots if ids is None else 0), 0, np.int32),
+        activations=_filled((n, slots, shape.width), 0, np.uint16),
+        ids=_filled((n, 0 if ids is None else slots, shape.width), 0, ids or np.uint16),
+        worst=_filled((n, tables), EMPTY, np.int32),
     )
+
+
+def _filled(shape: tuple[int, ...], value: int, dtype: DTypeLike) -> NDArray[Any]:
+    """An array in a memory mapping of its own, filled, so that all its memory is taken at once.
+
+    The mapping goes back to the system as soon as the array is gone. From malloc, tables that come and go with
+    every shard end up in pieces of each other, and memory creeps up.
+    """
+    array: NDArray[Any] = np.empty(0, dtype).reshape(shape) if 0 in shape else _mapped(shape, dtype)
+    array.fill(value)
+    return array
+
+
+def _mapped(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    return np.frombuffer(mmap.mmap(-1, size), dtype).reshape(shape)
 
 
 def _rows(slots: Slots, start: int, stop: int) -> Slots:
     arrays: list[NDArray[Any]] = [*slots]
     return Slots._make(array[start:stop] for array in arrays)
-
-
-def _flat(slots: Slots) -> Kept:
-    """The slots in use, by feature, then activation, then place in the text."""
-    feature, slot = np.nonzero(slots.key >= 0)
-    order = np.lexsort((slots.key[feature, slot], -slots.value[feature, slot], feature))
-    feature, slot = feature[order], slot[order]
-    return Kept(
-        feature.astype(np.int32),
-        slots.value[feature, slot],
-        slots.key[feature, slot],
-        slots.peak[feature, slot],
-        slots.window[feature, slot],
-        slots.activations[feature, slot],
-    )

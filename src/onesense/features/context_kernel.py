@@ -84,14 +84,13 @@ class WindowTable(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """Contexts that a shard kept, as a flat list."""
+    """Contexts that a shard kept: ``Slots`` as they are written to a file."""
 
-    feature: NDArray[np.int32]
-    value: NDArray[np.float32]
-    key: NDArray[np.int64]
-    peak: NDArray[np.uint16]
-    window: NDArray[np.int32]
-    activations: NDArray[np.uint16]  # [n, width]
+    value: NDArray[np.float32]  # [d_sae, n]
+    key: NDArray[np.int64]  # [d_sae, n]
+    peak: NDArray[np.uint16]  # [d_sae, n]
+    window: NDArray[np.int32]  # [d_sae, n]
+    activations: NDArray[np.uint16]  # [d_sae, n, width]
 
 
 @compiled
@@ -304,12 +303,12 @@ def accumulate(
 
 @compiled
 def _copy(slots: Any, feature: Any, slot: Any, kept: Any, entry: Any, table: Any, padding: Any) -> None:
-    slots.peak[feature, slot] = kept.peak[entry]
-    slots.activations[feature, slot] = kept.activations[entry]
-    window = kept.window[entry]
-    position = (kept.key[entry] & _POSITION_MASK) - table.start[window]
-    first = position - np.int64(kept.peak[entry])
+    slots.peak[feature, slot] = kept.peak[feature, entry]
+    window = kept.window[feature, entry]
+    position = (kept.key[feature, entry] & _POSITION_MASK) - table.start[window]
+    first = position - np.int64(kept.peak[feature, entry])
     for index in range(slots.ids.shape[2]):
+        slots.activations[feature, slot, index] = kept.activations[feature, entry, index]
         if first + index < table.length[window]:
             slots.ids[feature, slot, index] = table.tokens[table.offset[window] + first + index]
         else:
@@ -319,11 +318,13 @@ def _copy(slots: Any, feature: Any, slot: Any, kept: Any, entry: Any, table: Any
 @compiled
 def absorb_top(slots: Any, kept: Any, table: Any, padding: Any) -> None:
     """Merge the strongest contexts of a shard; arguments as in ``absorb_sample``."""
-    for entry in range(len(kept.feature)):
-        feature = kept.feature[entry]
-        slot = _choose_top(slots, feature, kept.value[entry], kept.key[entry])
-        if slot >= 0:
-            _copy(slots, feature, slot, kept, entry, table, padding)
+    n_features, n_slots = kept.key.shape
+    for feature in range(n_features):
+        for entry in range(n_slots):
+            if kept.key[feature, entry] >= 0:
+                slot = _choose_top(slots, feature, kept.value[feature, entry], kept.key[feature, entry])
+                if slot >= 0:
+                    _copy(slots, feature, slot, kept, entry, table, padding)
 
 
 @compiled
@@ -342,14 +343,16 @@ def absorb_sample(
         seed: Seed of the sample.
     """
     n_bands = slots.worst.shape[1]
-    for feature in range(len(top_octave)):
+    bits = kept.value.view(np.uint32)
+    n_features, n_slots = kept.key.shape
+    for feature in range(n_features):
         if maximum_bits[feature] > 0 and _octave(maximum_bits[feature]) > top_octave[feature]:
             _raise_top(slots, top_octave, feature, _octave(maximum_bits[feature]))
-    bits = kept.value.view(np.uint32)
-    for entry in range(len(kept.feature)):
-        feature = kept.feature[entry]
-        band = _band(_octave(bits[entry]), top_octave[feature], n_bands)
-        priority = firing_priority(seed, feature, kept.key[entry])
-        slot = _choose_sample(slots, feature, band, kept.value[entry], kept.key[entry], priority)
-        if slot >= 0:
-            _copy(slots, feature, slot, kept, entry, table, padding)
+        for entry in range(n_slots):
+            key = kept.key[feature, entry]
+            if key >= 0:
+                band = _band(_octave(bits[feature, entry]), top_octave[feature], n_bands)
+                priority = firing_priority(seed, feature, key)
+                slot = _choose_sample(slots, feature, band, kept.value[feature, entry], key, priority)
+                if slot >= 0:
+                    _copy(slots, feature, slot, kept, entry, table, padding)

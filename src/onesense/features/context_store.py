@@ -62,6 +62,7 @@ def write_contexts(run: RunFolder, accumulator: ContextAccumulator, identity: Ar
         StorageError: The disk is full, read-only or out of reach.
     """
     n = accumulator.shape.n_features
+    accumulator.arrange()
     for block, start in enumerate(range(0, n, FEATURES_PER_BLOCK)):
         run.write_result(block_name(block), accumulator.block(start, min(start + FEATURES_PER_BLOCK, n)))
     layout = np.array([FEATURES_PER_BLOCK, accumulator.shape.bands], np.int64)

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from onesense import __version__, errors
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; sys.argv = ['onesense', '--help']\n"
+        "from onesense.cli.main import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "heavy = {'torch', 'transformers', 'sae_lens', 'numba', 'numpy', 'datasets', 'matplotlib', 'scipy'}\n"
+        "print('HEAVY', sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "extract" in done.stdout
+    assert "steer" in done.stdout
+    assert "HEAVY []" in done.stdout
+
+
+def test_version(onesense: Callable[..., object]) -> None:
+    assert onesense("--version").out.strip() == f"onesense {__version__}"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--nonsense"],
+        ["nonsense"],
+        ["extract", "--layer", "x"],
+        ["steer", "--no-such-flag"],
+        ["sae", "train"],
+    ],
+)
+def test_bad_usage_exits_2_without_a_traceback(onesense: Callable[..., object], arguments: list[str]) -> None:
+    outcome = onesense(*arguments)
+    assert outcome.code == 2  # type: ignore[attr-defined]
+    assert "Traceback" not in outcome.err  # type: ignore[attr-defined]
+    assert outcome.err.strip()  # type: ignore[attr-defined]
+
+
+def test_every_error_has_its_own_exit_code_and_a_status() -> None:
+    kinds = [errors.ConfigurationError, errors.NotFoundError, errors.FormatError, errors.IncompatibleError,
+             errors.StorageError, errors.LockedError, errors.NetworkError, errors.NumericalError,
+             errors.DeviceError]  # fmt: skip
+    assert len({kind.exit_code for kind in kinds}) == len(kinds)
+    assert all(400 <= kind.http_status < 600 for kind in kinds)
+    for kind in kinds:
+        error = kind("what", hint="how")
+        assert str(error) == "what\nhow"
+        again = error.__reduce__()
+        assert str(again[0](*again[1])) == str(error)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_leave_with_their_code_and_nothing_half_written(
+    number: int, code: int, gpt2_folder: Path, sae_folder: Path, tmp_path: Path
+) -> None:
+    long = tmp_path / "long.txt"
+    long.write_text("The quick brown fox jumps. " * 200_000)
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "onesense", "extract", str(gpt2_folder), "--sae-path", str(sae_folder)]
+    command += ["--text", str(long), "--run-folder", str(run), "--no-check", "--quiet"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ})
+    while not (run / "lens.safetensors").exists() and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == code, err
+    assert "Traceback" not in err
+    assert not [path for path in run.rglob("*") if "tmp" in path.suffix]
