@@ -2,20 +2,16 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
+from command_line import Outcome, Run, write_old_saelens
 from onesense.features.lens import LensStatistics
 from onesense.store.lock import exclusive_lock
 from onesense.store.run_folder import RunFolder
-
-from .conftest import Outcome, write_old_saelens
-
-Run = Callable[..., Outcome]
 
 
 def flags(gpt2_folder: Path, sae_folder: Path, text_file: Path, tmp_path: Path) -> list[object]:

@@ -5,11 +5,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from command_line import Run
 from onesense import __version__, errors
 
 
@@ -27,8 +27,8 @@ def test_help_imports_nothing_heavy() -> None:
     assert "HEAVY []" in done.stdout
 
 
-def test_version(onesense: Callable[..., object]) -> None:
-    assert onesense("--version").out.strip() == f"onesense {__version__}"  # type: ignore[attr-defined]
+def test_version(onesense: Run) -> None:
+    assert onesense("--version").out.strip() == f"onesense {__version__}"
 
 
 @pytest.mark.parametrize(
@@ -41,11 +41,11 @@ def test_version(onesense: Callable[..., object]) -> None:
         ["sae", "train"],
     ],
 )
-def test_bad_usage_exits_2_without_a_traceback(onesense: Callable[..., object], arguments: list[str]) -> None:
+def test_bad_usage_exits_2_without_a_traceback(onesense: Run, arguments: list[str]) -> None:
     outcome = onesense(*arguments)
-    assert outcome.code == 2  # type: ignore[attr-defined]
-    assert "Traceback" not in outcome.err  # type: ignore[attr-defined]
-    assert outcome.err.strip()  # type: ignore[attr-defined]
+    assert outcome.code == 2
+    assert "Traceback" not in outcome.err
+    assert outcome.err.strip()
 
 
 def test_every_error_has_its_own_exit_code_and_a_status() -> None:

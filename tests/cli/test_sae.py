@@ -1,13 +1,9 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
+from command_line import Run
 from onesense.sae.load import load_dictionary
-
-from .conftest import Outcome
-
-Run = Callable[..., Outcome]
 
 
 def test_train_check_and_list(onesense: Run, gpt2_folder: Path, text_file: Path, tmp_path: Path) -> None:

@@ -1,14 +1,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from .conftest import Outcome
+from command_line import Run
 
-Run = Callable[..., Outcome]
 PROMPT = "What is your favorite animal?"
 
 
@@ -54,7 +52,9 @@ def test_a_sweep_is_one_call(onesense: Run, base: list[object]) -> None:
     assert zero.splitlines()[1] == rest.split("Without steering:")[1].splitlines()[1]
 
 
-def test_units(onesense: Run, base: list[object], text_file: Path, gpt2_folder: Path, sae_folder: Path, tmp_path: Path) -> None:  # fmt: skip
+def test_units(
+    onesense: Run, base: list[object], text_file: Path, gpt2_folder: Path, sae_folder: Path, tmp_path: Path
+) -> None:
     norm = onesense(*base, "--edit", "3:direction_add:0.5:norm", "--greedy")
     assert norm.code == 0, norm.err
     assert (
