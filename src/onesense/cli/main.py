@@ -8,7 +8,6 @@ import sys
 from types import FrameType
 from typing import Annotated, NoReturn
 
-import click
 import typer
 
 from onesense import __version__
@@ -17,6 +16,11 @@ from onesense.cli.features import features_app
 from onesense.cli.sae import sae_app
 from onesense.cli.steer import steer_command
 from onesense.errors import OnesenseError
+
+# Typer brings its own copy of click in newer releases: reach the base of all its errors through typer itself.
+_USAGE_ERROR: type[Exception] = next(
+    kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
+)
 
 # The original project spelled its flags with underscores; both spellings are the same flag.
 _CONTEXT = {
@@ -62,11 +66,11 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         code = app(standalone_mode=False)
-    except click.exceptions.Abort:
+    except typer.Abort:
         _leave("Interrupted.", 130)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
+    except _USAGE_ERROR as error:
+        error.show()  # type: ignore[attr-defined]
+        sys.exit(error.exit_code)  # type: ignore[attr-defined]
     except OnesenseError as error:
         hint = f"\n{error.hint}" if error.hint else ""
         _leave(f"Error: {error.message}{hint}", error.exit_code)

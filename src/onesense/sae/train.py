@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _CHECKPOINT = "checkpoint"
 _CURVES = "curves.jsonl"
 _LOG_EVERY = 25
+_PREPARATION_BATCHES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,10 +165,10 @@ def _prepare(
     sample = ActivationStream(
         run, point, shards, batch_size=settings.batch_size, seed=settings.seed + 1, shards_per_group=2
     )
-    trainer.activation_scaler.estimate_scaling_factor(
-        d_in=trainer.sae.cfg.d_in, data_provider=sample, n_batches_for_norm_estimate=8
-    )
-    mean = torch.stack([next(sample).mean(dim=0) for _ in range(8)]).mean(dim=0)
+    rows = torch.cat([next(sample) for _ in range(_PREPARATION_BATCHES)])
+    mean_norm = float(rows.norm(dim=1).mean())
+    trainer.activation_scaler.scaling_factor = trainer.sae.cfg.d_in**0.5 / mean_norm
+    mean = rows.mean(dim=0)
     with torch.no_grad():
         trainer.sae.b_dec.copy_(trainer.activation_scaler(mean[None])[0])
 
