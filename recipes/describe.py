@@ -31,7 +31,7 @@ public-domain novels and speeches, film reviews, GAP snippets and Wikipedia arti
 outliers (norm over five times the median) left out. This page: `python -m recipes.describe --output
 docs/demo-dictionaries.md --features docs/demo-features.json`.
 
-| dictionary | L0 | FVU | CE recovered | CE clean → spliced (zeroed), nats | FVU, sample text | never fire, sample text |
+| dictionary | L0 | FVU | CE recovered | CE clean → spliced (zeroed), nats | FVU, sample | never fire, sample |
 |---|---|---|---|---|---|---|
 """
 

@@ -8,33 +8,20 @@ must come in the order of their tokens; then ties fall to the lower token id by 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import numba
 import numpy as np
 from numba.extending import overload
 from numpy.typing import NDArray
 
+from onesense.features.compiled import compiled_with
+
 # Summed in float32, then added in float64: long enough for vector registers, short enough to lose nothing.
 SEGMENT = 256
 
 # Sums may be reordered, so that they run in vector registers; NaN and infinity keep their meaning.
 _REORDER = {"reassoc", "nsz", "contract", "arcp"}
-
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-def _compiled(**options: Any) -> Callable[[Function], Function]:
-    """Compile with numba on first use, free of the interpreter lock; keep the machine code where possible."""
-
-    def decorate(function: Function) -> Function:
-        try:
-            machine: Function = numba.njit(nogil=True, cache=True, **options)(function)
-        except RuntimeError:  # numba: no folder for its cache can be written
-            machine = numba.njit(nogil=True, **options)(function)
-        return machine
-
-    return decorate
 
 
 def _logit(stored: Any) -> Any:
@@ -51,7 +38,7 @@ def _logit_by_format(stored: Any) -> Callable[[Any], Any] | None:
     return None
 
 
-@_compiled(fastmath=_REORDER)
+@compiled_with(fastmath=_REORDER)
 def _power_sums(segment: Any, scale: Any, offset: Any) -> Any:
     first = np.float32(0)
     second = np.float32(0)
@@ -67,7 +54,7 @@ def _power_sums(segment: Any, scale: Any, offset: Any) -> Any:
     return first, second, third, fourth
 
 
-@_compiled()
+@compiled_with()
 def _has_candidate(segment: Any, above: Any, below: Any) -> Any:
     found = np.int32(0)
     for token in range(segment.shape[0]):  # no early exit: this way it runs in vector registers
@@ -76,7 +63,7 @@ def _has_candidate(segment: Any, above: Any, below: Any) -> Any:
     return found != 0
 
 
-@_compiled()
+@compiled_with()
 def _merge_largest(segment: Any, sign: Any, first_token: int, values: Any, ids: Any) -> Any:
     """Merge ``sign * segment`` into the descending ``values``; of equal values the earlier stays first."""
     last = values.shape[0] - 1
@@ -95,7 +82,7 @@ def _merge_largest(segment: Any, sign: Any, first_token: int, values: Any, ids: 
     return threshold
 
 
-@_compiled()
+@compiled_with()
 def _scan_block(
     block: Any,
     first_token: int,
