@@ -9,6 +9,7 @@ put together) are those of a whole shard, which is sixteen times as long.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -43,6 +44,7 @@ SHAPE = ContextShape(D_SAE, top_k=20, bands=6, per_band=8, width=32, seed=0)
 # grow, is that of a full dictionary. The share of the real model itself does not depend on the text.
 MEMORY_TOKENS = (100_000, 1_000_000)
 MEMORY_WIDTH = 64
+M_MMAP_THRESHOLD = -3  # malloc.h
 
 
 class Job(NamedTuple):
@@ -144,8 +146,20 @@ def tiny_byte_model() -> LanguageModel:
     return LanguageModel.from_hf(LlamaForCausalLM(config), fast, "bytes")
 
 
+def give_back_at_once() -> None:
+    """Let glibc hand every freed block of a megabyte or more back to the system.
+
+    Left alone it keeps blocks of up to 32 MB or not, as they happen to lie: tens of megabytes of chance in
+    what a process holds, whatever the text.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(M_MMAP_THRESHOLD, 2**20)
+
+
 def pass_megabytes(tokens: int) -> float:
     """Extra memory of a whole pass with files, over a tiny model; call it in a process of its own."""
+    give_back_at_once()
     model = tiny_byte_model()
     dictionary = random_dictionary(MEMORY_WIDTH, HookPoint(0, "hook_resid_post"), D_SAE)
     few = list(growing_documents(4_000))

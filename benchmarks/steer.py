@@ -130,7 +130,7 @@ def first_output_sides(model: LanguageModel, folder: Path, tokens: int) -> list[
     if importlib.util.find_spec("onesense.__main__") is None:
         return []
     try:
-        dictionary = load_dictionary(release="demo")
+        dictionary = load_dictionary(release="demo", sae_id="blocks.15.hook_resid_post")
     except OnesenseError:
         return []
     module = model.resolve(dictionary.hook_point).module

@@ -171,7 +171,7 @@ def _configuration(
     if padding is None:
         padding = stops[0] if stops else 0
     # Sampling is done by our own processors; what is named here keeps the model's own defaults out.
-    return GenerationConfig(  # type: ignore[no-untyped-call]
+    return GenerationConfig(
         max_new_tokens=max_new_tokens,
         do_sample=False,
         num_beams=1,
