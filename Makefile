@@ -27,8 +27,9 @@ demo: setup
 DEMO_EDIT   := 0:direction_add:0.6:norm
 DEMO_PROMPT := What is your favorite animal?
 
+# One thread in each of two workers: torch's threads would wait for one another.
 test: setup
-	$(BIN)/pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
 check: setup
 	$(BIN)/ruff check .
