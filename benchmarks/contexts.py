@@ -147,14 +147,14 @@ def tiny_byte_model() -> LanguageModel:
 
 
 def give_back_at_once() -> None:
-    """Let glibc hand every freed block of a megabyte or more back to the system.
+    """Let glibc hand every freed block of 8 MB or more back to the system.
 
     Left alone it keeps blocks of up to 32 MB or not, as they happen to lie: tens of megabytes of chance in
     what a process holds, whatever the text.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        mallopt(M_MMAP_THRESHOLD, 2**20)
+        mallopt(M_MMAP_THRESHOLD, 2**23)
 
 
 def pass_megabytes(tokens: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -17,7 +18,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
-results = Console(highlight=False, soft_wrap=True)
+# A pipe has no width of its own; 140 columns keep tables whole.
+results = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 140)
 messages = Console(stderr=True, highlight=False, soft_wrap=True)
 
 

@@ -132,8 +132,9 @@ def _show(extraction: Extraction) -> None:
     count = extraction.lens.n_features
     shown = range(count) if count <= 2 * _SHOWN else [*range(_SHOWN), *range(count - _SHOWN, count)]
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("feature", "mean", "std", "skewness", "kurtosis", "sparsity", "density"):
-        table.add_column(name, justify="right", no_wrap=True)
+    widths = {"feature": 7, "mean": 9, "std": 6, "skewness": 8, "kurtosis": 8, "sparsity": 8, "density": 7}
+    for name, width in widths.items():
+        table.add_column(name, justify="right", no_wrap=True, min_width=width)
     table.add_column("top_activated_words", no_wrap=True, overflow="ellipsis")
     for feature in shown:
         lens = extraction.lens
@@ -142,9 +143,9 @@ def _show(extraction: Extraction) -> None:
         words = " ".join(lens.words(feature, extraction.vocabulary))
         table.add_row(
             str(feature),
-            f"{numbers[0]:.6e}",
-            *(f"{number:.6f}" for number in numbers[1:]),
-            f"{extraction.sparsity[feature]:.6f}",
+            f"{numbers[0]:.2e}",
+            *(f"{number:.4f}" for number in numbers[1:]),
+            f"{extraction.sparsity[feature]:.3f}",
             density,
             cell(words, 60),
         )

@@ -6,16 +6,17 @@ import statistics
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from onesense.engine.executor import Shard
 from onesense.errors import NumericalError
 from onesense.features.context_accumulator import Arrays, ContextShape, ShardAccumulator
-from onesense.features.context_kernel import WindowTable
+from onesense.features.context_kernel import Firings, WindowTable
 from onesense.features.context_shards import plan_batches, row_chunks, window_ids
 from onesense.features.encoding import encoded
 from onesense.features.firings import NotFiniteError, firings_of
@@ -26,6 +27,8 @@ from onesense.text.windows import Window, batch_windows
 
 if TYPE_CHECKING:
     from onesense.sae.dictionary import Dictionary
+
+IntArray = NDArray[np.signedinteger[Any]]
 
 _LATENTS_AT_ONCE = 2**22  # 16 MiB of float32: what is encoded is still in cache when it is looked through
 _CALIBRATION_ROWS = 8
@@ -39,8 +42,8 @@ class _Read:
 
     activations: Tensor  # [n, d_in]
     norms: Tensor  # [n] float32 on the CPU
-    row: np.ndarray  # [n]
-    position: np.ndarray  # [n] within the window
+    row: IntArray  # [n] of the batch
+    position: IntArray  # [n] within the window
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,27 +99,31 @@ class ContextPass:
         accumulator.count_tokens(
             seen=int(table.length[batch].sum()), counted=int(usual.sum()), outliers=int((~usual).sum())
         )
-        row, position = read.row[usual], read.position[usual].astype(np.int32)
+        row, position = read.row[usual], read.position[usual]
         activations = read.activations
         if not usual.all():
             activations = activations[torch.from_numpy(usual).to(activations.device)]
-        numbers = np.asarray(batch, dtype=np.int32)
         at_once = max(_LATENTS_AT_ONCE // self.shape.n_features, 1)
         edges = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=len(batch)))])
         for rows in row_chunks(np.diff(edges).tolist(), at_once):
             part = slice(int(edges[rows.start]), int(edges[rows.stop]))
-            if part.start == part.stop:
-                continue
-            with torch.no_grad():
-                values, limit = encoded(self.dictionary, activations[part])
-            try:
-                firings = firings_of(values, numbers[row[part]], position[part], limit)
-            except NotFiniteError as error:
-                where = part.start + error.token
-                raise _not_finite(
-                    self.dictionary.hook_point, windows[row[where]], int(position[where])
-                ) from error
-            accumulator.update(firings)
+            if part.start < part.stop:
+                accumulator.update(
+                    self._firings(activations[part], windows, batch, row[part], position[part])
+                )
+
+    def _firings(
+        self, activations: Tensor, windows: list[Window], batch: list[int], row: IntArray, position: IntArray
+    ) -> Firings:
+        """Firings of some tokens; a function of its own, so that their latents are gone before the next."""
+        with torch.no_grad():
+            values, limit = encoded(self.dictionary, activations)
+        try:
+            numbers = np.asarray(batch, dtype=np.int32)[row]
+            return firings_of(values, numbers, position.astype(np.int32), limit)
+        except NotFiniteError as error:
+            window, place = windows[row[error.token]], int(position[error.token])
+            raise _not_finite(self.dictionary.hook_point, window, place) from error
 
 
 def median_norm(model: LanguageModel, point: HookPoint, windows: Sequence[Window]) -> float:
