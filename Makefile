@@ -24,8 +24,9 @@ demo: setup
 	$(BIN)/onesense extract demo --run-folder onesense-runs/demo --max-tokens 50000
 	$(BIN)/onesense steer demo --run-folder onesense-runs/demo --edit $(DEMO_EDIT) --prompt "$(DEMO_PROMPT)"
 
-DEMO_EDIT   := 0:direction_add:0.6:norm
-DEMO_PROMPT := What is your favorite animal?
+# Feature 3748 at block 15 fires on gardens, kitchens and parks (docs/demo-dictionaries.md).
+DEMO_EDIT   := 3748:direction_add:0.6:norm
+DEMO_PROMPT := My favorite place in the world is
 
 # One thread in each of two workers: torch's threads would wait for one another.
 test: setup
@@ -44,6 +45,7 @@ bench: setup
 demo-dictionaries: setup
 	$(BIN)/python -m recipes.corpus --data $(DATA) --output $(WORK)/text.jsonl
 	$(BIN)/onesense sae train demo --text $(WORK)/text.jsonl --run-folder $(WORK)/run --storage-dtype float16 \
+	  --max-tokens 2300000 --visits 4000000 \
 	  --hook-point blocks.9.hook_resid_post --hook-point blocks.15.hook_resid_post \
 	  --hook-point blocks.21.hook_resid_post
 	cp -r $(WORK)/run/dictionaries/. src/onesense/demo/dictionaries/

@@ -26,7 +26,7 @@ _HEAD = """# The demo dictionaries
 Three BatchTopK dictionaries of 4,608 features for the residual stream of the embedded demo model
 (SmolLM2-135M-Instruct, width 576, 30 layers), stored in float16 and read by threshold (jumprelu).
 
-Made by `make demo-dictionaries DATA=<mirror>`: {visits} visits of the activations of about {tokens} tokens of
+Made by `make demo-dictionaries DATA=<mirror>`: {visits} of the activations of about {tokens} tokens of
 public-domain novels and speeches, film reviews, GAP snippets and Wikipedia articles, 128 tokens at a time; BOS and
 outliers (norm over five times the median) left out. This page: `python -m recipes.describe --output
 docs/demo-dictionaries.md --features docs/demo-features.json`.
@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("build/describe"))
     parser.add_argument("--features", type=Path, required=True, help="{sae_id: {feature: what it is}}")
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--visits", default="4 million")
+    parser.add_argument("--visits", default="4 million visits (3 million at block 9, with the same learning rate schedule)")
     parser.add_argument("--tokens", default="2.3 million")
     arguments = parser.parse_args()
     chosen = json.loads(arguments.features.read_text())
