@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("build/describe"))
     parser.add_argument("--features", type=Path, required=True, help="{sae_id: {feature: what it is}}")
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--visits", default="4 million visits (3 million at block 9, with the same learning rate schedule)")
+    parser.add_argument("--visits", default="4 million visits (3 million at block 9)")
     parser.add_argument("--tokens", default="2.3 million")
     arguments = parser.parse_args()
     chosen = json.loads(arguments.features.read_text())
