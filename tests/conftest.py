@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -72,15 +71,6 @@ def tiny_gemma2(tiny_model: Callable[[str], LanguageModel]) -> LanguageModel:
 def demo_model() -> LanguageModel:
     """SmolLM2-135M-Instruct in float32."""
     return load_model("demo", device="cpu")
-
-
-@pytest.fixture(scope="session")
-def data_folder() -> Path:
-    """The benchmark mirror, where ONESENSE_DATA names one."""
-    folder = os.environ.get("ONESENSE_DATA")
-    if not folder:
-        pytest.skip("ONESENSE_DATA names no mirror of the benchmark data")
-    return Path(folder)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

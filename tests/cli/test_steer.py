@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from command_line import Run
+from command_line import Run, write_old_saelens
 
 PROMPT = "What is your favorite animal?"
 
@@ -77,6 +77,11 @@ def test_units(
     )
     assert extracted.code == 0
     assert onesense(*base, "--edit", "3:clamp:1:max", "--run-folder", run).code == 0
+    other = write_old_saelens(tmp_path / "other", hook_point="blocks.1.hook_resid_pre")
+    mixed = ["steer", gpt2_folder, "--sae-path", other, "--prompt", PROMPT, "--edit", "3:clamp:1:max"]
+    refused = onesense(*mixed, "--run-folder", run)
+    assert refused.code == 5
+    assert "holds a run of" in refused.err
 
 
 def test_layer_and_dictionary_that_disagree(

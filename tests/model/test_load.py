@@ -61,6 +61,12 @@ def test_a_folder_without_a_tokenizer_loads(folder: Path) -> None:
     assert capture(model, pad_batch(model, ROW), [point])[point].shape == (1, 4, 32)
 
 
+def test_a_damaged_tokenizer_is_no_missing_one(folder: Path) -> None:
+    (folder / "tokenizer.json").write_text("{broken")
+    with pytest.raises(FormatError, match="tokenizer"):
+        load_model(str(folder))
+
+
 def test_the_demo_model_is_the_gguf_file_and_can_be_saved_again(
     demo_model: LanguageModel, tmp_path: Path
 ) -> None:

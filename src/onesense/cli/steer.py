@@ -262,15 +262,25 @@ def _group(
     mean_norm = measure_mean_norm(model, point or dictionary.hook_point) if Unit.NORM in units else None
     largest: dict[int, float] = {}
     if Unit.MAX in units and settings.run_folder is not None:
-        from onesense.features.contexts import Contexts
-
-        contexts = Contexts.open(settings.run_folder)
-        largest = {
-            edit.feature: float(contexts.maximum[edit.feature])
-            for edit in edits
-            if edit.feature < contexts.n_features
-        }
+        largest = _largest_activations(settings.run_folder, dictionary, edits)
     return EditGroup(dictionary, edits, point, mean_norm, largest, stack)
+
+
+def _largest_activations(folder: Path, dictionary: Dictionary, edits: list[Edit]) -> dict[int, float]:
+    """Largest activations that a run of this very dictionary saw."""
+    from onesense.errors import IncompatibleError
+    from onesense.features.contexts import Contexts
+    from onesense.store.run_folder import RunFolder
+
+    run = RunFolder.open(folder)
+    made_with = run.provenance.get("inputs", {}).get("dictionary", {})
+    if made_with.get("fingerprint") != dictionary.origin.fingerprint:
+        raise IncompatibleError(
+            f"{folder} holds a run of {made_with.get('name')}, not of {dictionary.origin.label}.",
+            hint="Give the run folder of `onesense extract` for this dictionary.",
+        )
+    maximum = Contexts.open(run).maximum
+    return {edit.feature: float(maximum[edit.feature]) for edit in edits if edit.feature < len(maximum)}
 
 
 def _save(model: LanguageModel, edits: Recipe | list[EditGroup], path: Path) -> None:

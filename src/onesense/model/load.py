@@ -18,6 +18,14 @@ from onesense.model.language_model import LanguageModel
 from onesense.model.names import hub_name
 from onesense.store.atomic import atomic_folder
 
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "vocab.json",
+    "spiece.model",
+    "tokenizer_config.json",
+)
+
 
 def load_model(
     name: str = DEMO_NAME, *, dtype: str = "float32", device: str = "auto", revision: str | None = None
@@ -164,9 +172,15 @@ def _load_tokenizer(source: str, revision: str | None) -> PreTrainedTokenizerBas
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             source, revision=revision or "main", trust_remote_code=False
         )
-    except Exception:
-        # A folder without tokenizer files is legitimate: token ids can be given instead of text.
-        return None
+    except Exception as error:
+        # A folder without tokenizer files is legitimate (token ids can be given); one with damaged files is not.
+        present = [name for name in _TOKENIZER_FILES if (Path(source) / name).is_file()]
+        if Path(source).is_dir() and not present:
+            return None
+        raise FormatError(
+            f"The tokenizer in {source} could not be read: {_first_line(error)}",
+            hint="Download the model's tokenizer files again, or take them all out to work with token ids.",
+        ) from error
     return tokenizer if len(tokenizer) > 0 else None
 
 
