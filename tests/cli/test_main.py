@@ -70,7 +70,14 @@ def test_signals_leave_with_their_code_and_nothing_half_written(
     run = tmp_path / "run"
     command = [sys.executable, "-m", "onesense", "extract", str(gpt2_folder), "--sae-path", str(sae_folder)]
     command += ["--text", str(long), "--run-folder", str(run), "--no-check", "--quiet"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ})
+    # A test run started in the background hands down an ignored SIGINT; a terminal does not.
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     while not (run / "lens.safetensors").exists() and process.poll() is None:
         time.sleep(0.05)
     process.send_signal(number)
