@@ -35,13 +35,18 @@ def test_half_a_character_is_told_at_the_end(tiny_llama: LanguageModel) -> None:
 
 def test_rows_are_told_apart_and_end_at_their_stop_token(tiny_llama: LanguageModel) -> None:
     a, b = encode_text(tiny_llama, "ab", prepend_bos=False)
-    told: list[tuple[int, str]] = []
-    streamer = BatchStreamer(
-        tiny_llama, [(256, a), (256, b)], [257], lambda row, text: told.append((row, text))
-    )
+    told: list[tuple[int, str, bool]] = []
+    streamer = BatchStreamer(tiny_llama, [(256, a), (256, b)], [257], lambda *one: told.append(one))
     streamer.put(torch.tensor([[256, a], [256, b]]))
     streamer.put(torch.tensor([a, b]))
     streamer.put(torch.tensor([257, a]))
     streamer.put(torch.tensor([b, b]))
     streamer.end()
-    assert told == [(0, "a"), (1, "b"), (1, "a"), (1, "b")]
+    assert told == [
+        (0, "a", False),
+        (1, "b", False),
+        (0, "", True),
+        (1, "a", False),
+        (1, "b", False),
+        (1, "", True),
+    ]

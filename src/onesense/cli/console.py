@@ -20,6 +20,7 @@ from rich.text import Text
 
 # A pipe has no width of its own; 140 columns keep tables whole.
 results = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 140)
+RULE = "-" * 80  # between samples, as the original project printed
 messages = Console(stderr=True, highlight=False, soft_wrap=True)
 
 

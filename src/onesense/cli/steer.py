@@ -11,7 +11,7 @@ import typer
 from onesense.cli import options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from onesense.cli.choice import DictionaryChoice
     from onesense.config import Settings
@@ -20,11 +20,10 @@ if TYPE_CHECKING:
     from onesense.sae.dictionary import Dictionary
     from onesense.steer.decoding import Sample
     from onesense.steer.edit import Edit
-    from onesense.steer.generate import Generation, Piece, Sweep
+    from onesense.steer.generate import Generation, Sweep
     from onesense.steer.intervention import EditGroup
     from onesense.steer.recipe import Recipe
 
-_RULE = "-" * 80
 _EDITS = "Edits"
 _SAMPLING = "Sampling"
 
@@ -138,6 +137,7 @@ def steer_command(
         "no_repeat_ngram_size": no_repeat_ngram_size,
     }
 
+    from onesense.cli.live import SteeredSamples
     from onesense.steer.generate import generate
     from onesense.steer.generate import sweep as run_sweep
     from onesense.steer.sampling import Sampling
@@ -162,7 +162,7 @@ def steer_command(
         if not as_json:
             _show_sweep(done)
     else:
-        done = generate(loaded, text, edits, **common, on_piece=None if as_json else _first_sample(text))
+        done = generate(loaded, text, edits, **common, on_piece=None if as_json else SteeredSamples(text))
         if not as_json:
             _show_generation(done)
     if as_json:
@@ -289,33 +289,9 @@ def _save(model: LanguageModel, edits: Recipe | list[EditGroup], path: Path) -> 
     write_recipe(edits if isinstance(edits, Recipe) else make_recipe(model, edits), path)
 
 
-def _first_sample(prompt: str) -> Callable[[Piece], None]:
-    """Show the first steered sample as it comes; the others wait until it is their turn."""
-    from onesense.cli.console import results, visible
-
-    started = False
-
-    def show(piece: Piece) -> None:
-        nonlocal started
-        if not piece.steered or piece.sample != 0:
-            return
-        if not started:
-            results.print("Generation with steering:", markup=False)
-            results.print(visible(prompt), end="", markup=False)
-            started = True
-        results.print(visible(piece.text), end="", markup=False)
-        results.file.flush()
-
-    return show
-
-
 def _show_generation(done: Generation) -> None:
     from onesense.cli.console import note, results, warn
 
-    if done.steered and not done.steered[0].text:
-        results.print("Generation with steering:")
-    results.print("")
-    _show_samples(done.prompt, done.steered[1:], ruled=True)
     if done.unsteered:
         results.print("\nGeneration without steering:")
         _show_samples(done.prompt, done.unsteered)
@@ -344,10 +320,10 @@ def _show_sweep(done: Sweep) -> None:
         _show_samples(done.prompt, done.unsteered)
 
 
-def _show_samples(prompt: str, samples: Sequence[Sample], *, ruled: bool = False) -> None:
-    from onesense.cli.console import results, visible
+def _show_samples(prompt: str, samples: Sequence[Sample]) -> None:
+    from onesense.cli.console import RULE, results, visible
 
     for index, sample in enumerate(samples):
-        if ruled or index:
-            results.print(f"\n{_RULE}\n", markup=False)
+        if index:
+            results.print(f"\n{RULE}\n", markup=False)
         results.print(visible(prompt + sample.text), markup=False)

@@ -101,7 +101,7 @@ def generate_rows(
     max_new_tokens: int,
     seed: int,
     use_cache: bool = True,
-    on_text: Callable[[int, str], None] | None = None,
+    on_text: Callable[[int, str, bool], None] | None = None,
     cancel: threading.Event | None = None,
 ) -> tuple[list[Sample], Report]:
     """Generate all rows in one call of transformers' ``generate``.
@@ -114,7 +114,7 @@ def generate_rows(
         max_new_tokens: Tokens to generate in each row, at most.
         seed: Where the samples' noise comes from.
         use_cache: Whether to keep keys and values; the texts are the same either way.
-        on_text: Called with the index of a row and its new text as soon as there is some.
+        on_text: Called with the index of a row, its new text as soon as there is some, and whether the row ended.
         cancel: Once set, generation ends after the current token.
 
     Returns:

@@ -22,12 +22,14 @@ class Piece(NamedTuple):
     Attributes:
         steered: Whether the sample is steered.
         sample: Number of the sample.
-        text: What was added to its text.
+        text: What was added to its text; may be empty where ``ended``.
+        ended: Whether this was the last of it.
     """
 
     steered: bool
     sample: int
     text: str
+    ended: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,9 +144,9 @@ def generate(
     if unsteered:
         rows += [Row(ids, number, None) for number in range(samples)]
 
-    def tell(row: int, text: str) -> None:
+    def tell(row: int, text: str, ended: bool) -> None:
         if on_piece is not None:
-            on_piece(Piece(rows[row].variant is not None, rows[row].sample, text))
+            on_piece(Piece(rows[row].variant is not None, rows[row].sample, text, ended))
 
     texts, report = generate_rows(
         model,

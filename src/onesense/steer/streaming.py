@@ -53,7 +53,7 @@ class BatchStreamer(BaseStreamer):
         model: Whose tokenizer to use.
         contexts: Each row's prompt tokens.
         stop_ids: Tokens that end a row; nothing is told of what comes after.
-        on_text: Called with the row and its new text.
+        on_text: Called with the row, its new text, and whether the row has ended (its text may be empty then).
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class BatchStreamer(BaseStreamer):
         model: LanguageModel,
         contexts: Sequence[Sequence[int]],
         stop_ids: Sequence[int],
-        on_text: Callable[[int, str], None],
+        on_text: Callable[[int, str, bool], None],
     ) -> None:
         # A few tokens of context tell a leading space; a long prompt need not be decoded again and again.
         self._rows = [TextPieces(model, context[-4:]) for context in contexts]
@@ -81,7 +81,8 @@ class BatchStreamer(BaseStreamer):
             if token in self._stop_ids:
                 self._close(row)
                 continue
-            self._tell(row, self._rows[row].add(token))
+            if text := self._rows[row].add(token):
+                self._on_text(row, text, False)
 
     def end(self) -> None:
         """Tell what is left of every row."""
@@ -91,8 +92,4 @@ class BatchStreamer(BaseStreamer):
 
     def _close(self, row: int) -> None:
         self._open[row] = False
-        self._tell(row, self._rows[row].finish())
-
-    def _tell(self, row: int, text: str) -> None:
-        if text:
-            self._on_text(row, text)
+        self._on_text(row, self._rows[row].finish(), True)
