@@ -22,11 +22,12 @@ $(VENV)/.ready: requirements.lock requirements-demo.lock pyproject.toml
 # The features of a real model, then a steered text beside an unsteered one.
 demo: setup
 	$(BIN)/onesense extract demo --run-folder onesense-runs/demo --max-tokens 50000
-	$(BIN)/onesense steer demo --run-folder onesense-runs/demo --edit $(DEMO_EDIT) --prompt "$(DEMO_PROMPT)"
+	$(BIN)/onesense steer demo --run-folder onesense-runs/demo --edit $(DEMO_EDIT) --prompt "$(DEMO_PROMPT)" \
+	  --temperature 0.7 --max-new-tokens 30
 
 # Feature 3748 at block 15 fires on gardens, kitchens and parks (docs/demo-dictionaries.md).
-DEMO_EDIT   := 3748:direction_add:0.6:norm
-DEMO_PROMPT := My favorite place in the world is
+DEMO_EDIT   := 3748:direction_add:0.5:norm
+DEMO_PROMPT := We spent the whole day in the
 
 # One thread in each of two workers: torch's threads would wait for one another.
 test: setup
