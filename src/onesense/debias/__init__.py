@@ -1,0 +1,1 @@
+"""Debias: find the features that carry gender bias, tune them, prove what happened, export the model."""
