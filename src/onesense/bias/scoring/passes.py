@@ -50,11 +50,11 @@ def run(
     Raises:
         NumericalError: The logits are NaN.
     """
-    arguments = _arguments(model, batch)
+    arguments = forward_arguments(model, batch)
     found: Hidden = {}
     # A plain pass touches nothing that is shared, and several may run at once.
     alone = model_lock(model) if keep or resume is not None else nullcontext()
-    with alone, torch.no_grad(), _keeping(model, keep, found), _skipping(model, resume):
+    with alone, torch.no_grad(), _keeping(model, keep, found), skipping(model, resume):
         output: Any = model.hf(**arguments)
         logits: Tensor = output.logits.flatten(0, 1).float()
     if bool(logits.isnan().any()):
@@ -74,11 +74,12 @@ def read_inputs(model: LanguageModel, batch: ScoringBatch, blocks: Sequence[int]
         _keeping(model, blocks, found, stop=True),
         suppress(_Found),
     ):
-        model.hf.base_model(**_arguments(model, batch))
+        model.hf.base_model(**forward_arguments(model, batch))
     return found
 
 
-def _arguments(model: LanguageModel, batch: ScoringBatch) -> dict[str, Any]:
+def forward_arguments(model: LanguageModel, batch: ScoringBatch) -> dict[str, Any]:
+    """Keyword arguments of a forward pass over a batch."""
     arguments: dict[str, Any] = {"input_ids": batch.tokens.to(model.device), "use_cache": False}
     mask = batch.mask(model.dtype)
     if mask is not None:
@@ -125,8 +126,13 @@ def _keeping(
 
 
 @contextmanager
-def _skipping(model: LanguageModel, resume: tuple[int, Tensor] | None) -> Iterator[None]:
-    """Blocks before one give on what they get, and the last of them gives the hidden state to go on from."""
+def skipping(model: LanguageModel, resume: tuple[int, Tensor] | None) -> Iterator[None]:
+    """Blocks before one give on what they get, and the last of them gives the hidden state to go on from.
+
+    Args:
+        model: The model; forward passes of other threads are left alone.
+        resume: A block and its input; None, or block 0, to skip nothing.
+    """
     if resume is None or resume[0] == 0:
         yield
         return
