@@ -76,7 +76,7 @@ def at_divergence(
     answer is one of them.
 
     Args:
-        measure: KL at a strength above 0.
+        measure: KL at a strength above 0. For several targets, one that remembers (``functools.cache``).
         target: The KL wanted, in the unit of ``measure``.
         highest: The strongest that is tried.
         tolerance: How far KL may be off, as a share of the target.

@@ -11,11 +11,13 @@ import numpy as np
 
 from onesense.bias.benchmark import Split
 from onesense.bias.benchmarks.gender_facts import Fact, split_of
+from onesense.bias.benchmarks.occupations import load_occupations
 from onesense.bias.benchmarks.own import packaged_table
 from onesense.errors import ConfigurationError
 from onesense.text.corpus import Document
 
-_WORD = re.compile(r"\w+(?:[-'’]\w+)*")
+# “he'd” is two words here, so that its first is found.
+_WORD = re.compile(r"\w+(?:-\w+)*")
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 _MOST_WORDS_APART = 3
 _SHORTEST, _LONGEST = 5, 40
@@ -23,6 +25,13 @@ _SHORTEST, _LONGEST = 5, 40
 _PRONOUNS = (("she", "he"), ("herself", "himself"))
 _INTO_WOMEN_ONLY = (("her", "him"), ("her", "his"))
 _UNCLEAR = frozenset({"her", "hers"})
+# Words of gender that are not swapped: a sentence with one of them would keep it beside the new pronoun.
+_UNSWAPPED = frozenset(
+    (
+        *("female", "females", "male", "males", "guy", "guys", "sir", "madam", "mr", "mrs", "ms", "miss"),
+        *("women", "men", "girls", "boys", "ladies", "gentlemen"),
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,17 +87,19 @@ def swapped_sentences(documents: Iterable[Document], *, limit: int | None = None
     """Sentences of a text, each with its twin of the other gender, made by swapping words one for one.
 
     Pronouns and the words of the tune split are swapped (mother, father). Left out are sentences whose twin is
-    not certain: with words of both genders, with “her” for a woman (“him” or “his”), and with names.
+    not certain: with words of both genders, with “her” for a woman (“him” or “his”), with names, and with words
+    of gender that are not swapped; and those that name a held-out occupation.
 
     Args:
         documents: The text; ``documents_outside_audits`` gives what no audit is scored on.
         limit: Stop after so many pairs.
     """
     to_men, to_women = _swaps()
+    refused = _refused() - to_men.keys() - to_women.keys()
     pairs: dict[TextPair, None] = {}
     for document in documents:
         for sentence in _sentences(document.text):
-            pair = _twin(sentence, to_men, to_women)
+            pair = _twin(sentence, to_men, to_women, refused)
             if pair is not None:
                 pairs[pair] = None
             if limit is not None and len(pairs) >= limit:
@@ -143,6 +154,15 @@ def _swaps() -> tuple[dict[str, str], dict[str, str]]:
     return dict(certain), {man: woman for woman, man in (*certain, *_INTO_WOMEN_ONLY)}
 
 
+def _refused() -> set[str]:
+    """Words that keep a sentence out: of gender, whatever their split, and of held-out occupations."""
+    rows = packaged_table("gender_words.tsv", ("women", "men"))
+    gendered = {words.split()[-1].lower() for row in rows for words in (row["women"], row["men"]) if words}
+    held_out = load_occupations(Split.HELD_OUT)
+    named = {occupation.name.split()[-1].lower() for occupation in held_out}
+    return gendered | named | {occupation.group.lower() for occupation in held_out} | _UNSWAPPED
+
+
 def _noun(words: str) -> str:
     """The noun of “the waiter”; empty where it is not a single word in small letters."""
     noun = words.partition(" ")[2]
@@ -156,11 +176,15 @@ def _sentences(text: str) -> Iterator[str]:
                 yield sentence
 
 
-def _twin(sentence: str, to_men: dict[str, str], to_women: dict[str, str]) -> TextPair | None:
+def _twin(
+    sentence: str, to_men: dict[str, str], to_women: dict[str, str], refused: set[str]
+) -> TextPair | None:
     words = _WORD.findall(sentence)
     if any(word[:1].isupper() and not word.startswith("I") for word in words[1:]):
         return None
     small = {word.lower() for word in words}
+    if small & refused:
+        return None
     about_woman = bool(small & (to_men.keys() | _UNCLEAR))
     about_man = bool(small & to_women.keys())
     if about_woman == about_man or (about_woman and small & _UNCLEAR):
