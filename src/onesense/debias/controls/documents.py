@@ -58,7 +58,8 @@ def calibration_requests(
     documents = [one for one in documents_outside_audits(model, source) if len(one.text) >= _SHORTEST]
     if not documents:
         raise ConfigurationError(
-            f"The KL benchmark takes every document of {_SHORTEST} characters or more: none is left to compare on.",
+            f"The KL benchmark takes every document of {_SHORTEST} characters or more: none is left to "
+            "compare on.",
             hint="Give a longer text.",
         )
     scorer = ModelScorer(model)

@@ -79,8 +79,8 @@ def difference_of_means(data: LabelledActivations, *, centred: bool = True) -> E
 def leace(data: LabelledActivations) -> Erasure:
     """LEACE, the smallest affine change after which no linear classifier tells the genders apart.
 
-    Belrose et al. 2023, arXiv:2306.03819; fitted by concept-erasure. Its coordinates are oblique: what is read
-    is not what is written. The covariance is shrunk, as is the library's default.
+    Belrose et al. 2023, arXiv:2306.03819; fitted by concept-erasure. Its coordinates are oblique: what is
+    read is not what is written. The covariance is shrunk, as is the library's default.
 
     Args:
         data: Labelled activations.
@@ -107,7 +107,7 @@ def leace(data: LabelledActivations) -> Erasure:
 
 
 def inlp(data: LabelledActivations, *, rounds: int = 20, seed: int = 0, centred: bool = True) -> Erasure:
-    """Iterative nullspace projection: classifiers of gender, one after the other, each direction projected out.
+    """INLP, iterative nullspace projection: one classifier of gender after the other, each projected out.
 
     Ravfogel et al. 2020, arXiv:2004.07667, with logistic regression. It ends once a classifier does no better
     than chance (by one standard error) on a quarter of the families that are held back.
@@ -153,7 +153,7 @@ def sentence_debias(data: LabelledActivations, *, k: int = 1, centred: bool = Tr
         centred: Whether the projection is about the mean of the activations; otherwise through the origin.
 
     Raises:
-        ConfigurationError: More directions than there are pairs or dimensions, or the texts of no pair differ.
+        ConfigurationError: More directions than pairs or dimensions, or the texts of no pair differ.
     """
     most = min(data.women.shape)
     if not 1 <= k <= most:
@@ -171,7 +171,7 @@ def encoder_projection(
 ) -> Erasure:
     """S&P Top-K: the encoder directions of a dictionary's gender features, projected out of the activation.
 
-    Bărbălau et al. 2025, arXiv:2509.10809. No reconstruction is made, so the dictionary's error plays no part.
+    Bărbălau et al. 2025, arXiv:2509.10809. Nothing is reconstructed, so the dictionary's error plays no part.
 
     Args:
         dictionary: The dictionary.

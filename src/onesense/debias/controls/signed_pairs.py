@@ -53,7 +53,8 @@ def signed_pairs(
     if writers.shape != (coordinates, width) or (mean is not None and mean.shape != (width,)):
         given = "" if mean is None else f", mean {list(mean.shape)}"
         raise IncompatibleError(
-            f"At {point} the readers have shape {[width, coordinates]}, the writers {list(writers.shape)}{given}.",
+            f"At {point} the readers have shape {[width, coordinates]}, the writers "
+            f"{list(writers.shape)}{given}.",
             hint="Readers are [width, coordinates], writers [coordinates, width], the mean [width].",
         )
     if mean is not None and not bool(mean.isfinite().all()):

@@ -71,7 +71,8 @@ def fact_pairs(facts: Sequence[Fact]) -> list[TextPair]:
     held_out = [fact for fact in facts if fact.split is Split.GUARD]
     if held_out:
         raise ConfigurationError(
-            f"{len(held_out)} gender facts are held out, such as {held_out[0].prompt!r}: nothing is fitted on them.",
+            f"{len(held_out)} gender facts are held out, such as {held_out[0].prompt!r}: nothing is fitted on "
+            "them.",
             hint="Take load_facts(Split.TUNE).",
         )
     pairs = [pair for women, men in _neighbours(facts) for pair in _paired(women, men)]
@@ -86,9 +87,9 @@ def fact_pairs(facts: Sequence[Fact]) -> list[TextPair]:
 def swapped_sentences(documents: Iterable[Document], *, limit: int | None = None) -> list[TextPair]:
     """Sentences of a text, each with its twin of the other gender, made by swapping words one for one.
 
-    Pronouns and the words of the tune split are swapped (mother, father). Left out are sentences whose twin is
-    not certain: with words of both genders, with “her” for a woman (“him” or “his”), with names, and with words
-    of gender that are not swapped; and those that name a held-out occupation.
+    Pronouns and the words of the tune split are swapped (mother, father). Left out are sentences whose twin
+    is not certain: with words of both genders, with “her” for a woman (“him” or “his”), with names, and with
+    words of gender that are not swapped; and those that name a held-out occupation.
 
     Args:
         documents: The text; ``documents_outside_audits`` gives what no audit is scored on.
