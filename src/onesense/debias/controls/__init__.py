@@ -1,0 +1,1 @@
+"""What a recipe is compared with: other bases, linear erasures, random features, reconstruction."""
