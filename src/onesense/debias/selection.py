@@ -215,7 +215,7 @@ class _Problem:
                 rows,
                 target,
                 alphas=[alpha],
-                coef_init=start,
+                coef_init=start.copy(),  # it is written to
                 precompute=quadratic,
                 Xy=self._linear,
                 max_iter=200,
