@@ -42,11 +42,15 @@ class Attributions:
         values: The quantity for each text, float32 [texts].
         effects: For each dictionary the attribution of its features, float32 [texts, d_sae].
         tokens: Positions of each text that were read, [texts].
+        fired: For each dictionary at how many positions of all texts each feature fires, [d_sae].
+        latents: For each dictionary the sum of each latent over all positions, [d_sae].
     """
 
     values: Tensor
     effects: tuple[Tensor, ...]
     tokens: Tensor
+    fired: tuple[Tensor, ...]
+    latents: tuple[Tensor, ...]
 
 
 def contrast_attributions(
@@ -149,6 +153,8 @@ def _attributions(
     values = torch.zeros(len(texts))
     tokens = torch.zeros(len(texts))
     effects = tuple(torch.zeros(len(texts), dictionary.d_sae) for dictionary in dictionaries)
+    fired = tuple(torch.zeros(dictionary.d_sae) for dictionary in dictionaries)
+    summed = tuple(torch.zeros(dictionary.d_sae) for dictionary in dictionaries)
     done = 0
     for batch in row_batches(texts, size):
         where = torch.tensor([span.text for span in batch.spans])
@@ -156,27 +162,33 @@ def _attributions(
         values[where] = found.cpu()
         counted = _counted(model, batch)
         tokens[where] = counted.sum(1).float()
-        for effect, dictionary, hidden, gradient in zip(
-            effects, dictionaries, activations, gradients, strict=True
-        ):
-            effect[where] = _effect(dictionary, hidden, gradient, counted)
+        for number, dictionary in enumerate(dictionaries):
+            latents, rows = _latents(dictionary, activations[number], counted)
+            along = _along(dictionary, activations[number], gradients[number], counted)
+            total = torch.zeros(counted.shape[0], dictionary.d_sae, device=along.device)
+            effects[number][where] = total.index_add(0, rows.to(along.device), latents * along).cpu()
+            fired[number].add_((latents > 0).sum(0).cpu())
+            summed[number].add_(latents.sum(0).cpu())
         done += len(batch.spans)
         if progress is not None:
             progress(done, len(texts))
-    return Attributions(values, effects, tokens)
+    return Attributions(values, effects, tokens, fired, summed)
 
 
-def _effect(dictionary: Dictionary, hidden: Tensor, gradient: Tensor, counted: Tensor) -> Tensor:
-    """The attribution of every feature for each row, [rows, d_sae]."""
+def _latents(dictionary: Dictionary, hidden: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
+    """The latents at the positions that count, [positions, d_sae], and the row of each position."""
     rows, columns = counted.nonzero(as_tuple=True)
-    flat, slope = hidden[rows, columns].float(), gradient[rows, columns].float()
+    return dictionary.encode(hidden[rows, columns].float()).float(), rows
+
+
+def _along(dictionary: Dictionary, hidden: Tensor, gradient: Tensor, counted: Tensor) -> Tensor:
+    """The slope along every decoder row at the positions that count, [positions, d_sae]."""
+    rows, columns = counted.nonzero(as_tuple=True)
     features = torch.arange(dictionary.d_sae, device=dictionary.device)
-    along = slope @ dictionary.decoder_rows(features).T
+    along = gradient[rows, columns].float() @ dictionary.decoder_rows(features).T
     if dictionary.preparation.normalization.per_token:
-        along = along * dictionary.token_scale(flat)
-    product = dictionary.encode(flat).float() * along
-    total = torch.zeros(counted.shape[0], dictionary.d_sae, device=product.device)
-    return total.index_add(0, rows.to(product.device), product).cpu()
+        along = along * dictionary.token_scale(hidden[rows, columns].float())
+    return along
 
 
 def _counted(model: LanguageModel, batch: ScoringBatch) -> Tensor:

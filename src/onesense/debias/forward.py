@@ -34,7 +34,7 @@ class PreparedTexts:
         origin: For each scored step the place of its node in ``nodes``, [steps].
         target: For each scored step the token that it goes to, [steps].
         text: For each scored step the number of its text, [steps].
-        n_texts: How many texts there are.
+        n_texts: How many texts were prepared; those of other batches count here as 0.
     """
 
     batch: ScoringBatch

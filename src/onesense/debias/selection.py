@@ -23,7 +23,7 @@ from onesense.errors import ConfigurationError
 
 Floats = NDArray[np.float64]
 _FACTS_WEIGHT = 0.5
-_PREFILTER = 2000
+_PREFILTER = 1500
 _PATH = 40
 _ROUNDS = 8
 
@@ -133,6 +133,7 @@ class Selection:
         spread: Predicted standard deviation of the neutral log-odds, as a share of what it was.
         facts: Predicted mean margin of facts, as a share of what it was.
         kl: Predicted KL divergence per token.
+        price: What a nat per token of divergence costs beside the squared spread, for this to be the best choice.
     """
 
     columns: NDArray[np.int64]
@@ -140,6 +141,7 @@ class Selection:
     spread: float
     facts: float
     kl: float
+    price: float
 
 
 def select(
@@ -202,7 +204,7 @@ class _Problem:
         quadratic[np.diag_indices_from(quadratic)] += 1e-9 + 1e-6 * quadratic.diagonal().max()
         support = np.flatnonzero(self._lasso(quadratic, max_features))
         change = np.linalg.solve(quadratic[np.ix_(support, support)], self._linear[support])
-        return self._described(support, change)
+        return self._described(support, change, price)
 
     def _lasso(self, quadratic: Floats, max_features: int) -> Floats:
         """The path of the L1 penalty, as far as it uses no more features than allowed."""
@@ -226,7 +228,7 @@ class _Problem:
             start = path[:, 0]
         return np.asarray(start)
 
-    def _described(self, support: NDArray[np.int64], change: Floats) -> Selection:
+    def _described(self, support: NDArray[np.int64], change: Floats, price: float) -> Selection:
         evidence, columns = self.evidence, self.columns[support]
         left = evidence.neutral + evidence.neutral_effects[:, columns] @ change
         margins = evidence.margins + evidence.fact_effects[:, columns] @ change
@@ -237,6 +239,7 @@ class _Problem:
             spread=float(left.std()) / self._spread,
             facts=float(margins.mean() / evidence.margins.mean()) if len(margins) else 1.0,
             kl=kl,
+            price=price,
         )
 
 

@@ -1,0 +1,92 @@
+"""The whole chain: find the gender features, tune them, prove what happened."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from onesense.bias.audit import Audit
+from onesense.debias.debias_run import DebiasRun
+from onesense.debias.describe import describe, strongest
+from onesense.debias.results import DebiasResult
+from onesense.debias.settings import DebiasSettings
+from onesense.engine.stages import Silent, Stages
+from onesense.model.language_model import LanguageModel
+from onesense.sae.dictionary import Dictionary
+from onesense.steer.recipe import Recipe
+from onesense.store.run_folder import RunFolder
+
+_CANDIDATES = 100
+
+
+@dataclass(frozen=True, eq=False)
+class Debiased:
+    """What ``debias`` gives.
+
+    Attributes:
+        run: The run folder.
+        recipe: The chosen recipe.
+        result: Everything that the run says.
+        audit: The held-out audit of the chosen recipe.
+    """
+
+    run: RunFolder
+    recipe: Recipe
+    result: DebiasResult
+    audit: Audit
+
+
+def debias(
+    model: LanguageModel,
+    dictionaries: Sequence[Dictionary],
+    run_folder: Path | str,
+    *,
+    settings: DebiasSettings | None = None,
+    stages: Stages | None = None,
+) -> Debiased:
+    """Find the features that carry gender bias, tune them, and audit the result on held-out data.
+
+    An interrupted call goes on where it stopped and ends in the same recipes.
+
+    Args:
+        model: The model, in float32.
+        dictionaries: One for each hook point; several depths do better than one.
+        run_folder: Where results go; made if it does not exist.
+        settings: What is wanted.
+        stages: Told about progress.
+
+    Raises:
+        ConfigurationError: No bias can be detected, no feature is left, or settings that cannot be used.
+        IncompatibleError: A dictionary does not fit the model, or the folder holds another run.
+        NumericalError: NaN while tuning.
+        LockedError: Another process writes there.
+    """
+    work = DebiasRun(model, dictionaries, run_folder, settings or DebiasSettings(), stages or Silent())
+    with work.run.lock():
+        found = work.find()
+        work.refuse_without_bias(found)
+        recipes = [work.recipe(budget, found) for budget in work.settings.budgets]
+        front = work.front(recipes)
+        chosen = work.settings.budgets.index(work.settings.choose)
+        edited = work.edited(recipes[chosen], found)
+        candidates = describe(model, work.dictionaries, found, strongest(found, _CANDIDATES))
+        texts = work.texts(recipes[chosen])
+    audited = work.audit(recipes[chosen])
+    result = DebiasResult(
+        model=model.name,
+        dictionaries={one.hook_point.name: one.origin.label for one in work.dictionaries},
+        splits=work.splits(found),
+        screened=work.screened(found),
+        candidates=tuple(candidates),
+        front=tuple(front),
+        chosen=chosen,
+        edited=tuple(edited),
+        audit=audited.result,
+        proof=None,
+        texts=tuple(texts),
+        settings=work.described_settings(),
+        seconds=work.seconds,
+        notes=work.notes(audited.result),
+    )
+    return Debiased(work.run, recipes[chosen], result, audited)

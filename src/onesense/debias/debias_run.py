@@ -1,0 +1,361 @@
+"""One run of debias, step by step; each step keeps what it found, so that it is not done twice."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from onesense.bias.audit import Audit, audit
+from onesense.bias.benchmarks.occupations import METRICS as OCCUPATION_METRICS
+from onesense.bias.results import AuditResult
+from onesense.bias.scoring.passes import first_block
+from onesense.bias.statistics.estimate import estimate
+from onesense.debias.contrasts import Contrast, occupation_contrasts, pair_contrasts, people_contrasts
+from onesense.debias.controls.calibrate import at_divergence
+from onesense.debias.controls.documents import calibration_requests
+from onesense.debias.describe import describe
+from onesense.debias.divergence import DivergenceMeter
+from onesense.debias.find import Found, find, ordinary_passages
+from onesense.debias.objective import Objective
+from onesense.debias.results import EditedFeature, FrontPoint, TextPair
+from onesense.debias.selection import Selection, select
+from onesense.debias.settings import DebiasSettings
+from onesense.debias.stored_evidence import read_found, write_found
+from onesense.debias.tunable import Tunable
+from onesense.debias.tune import StepReport, tune
+from onesense.debias.tune_measures import TuneMeasures, TuneMeter
+from onesense.engine.stages import Stages
+from onesense.errors import ConfigurationError
+from onesense.model.language_model import LanguageModel
+from onesense.sae.dictionary import Dictionary
+from onesense.steer.generate import generate
+from onesense.steer.intervention import EditGroup
+from onesense.steer.recipe import Recipe, read_recipe, write_recipe
+from onesense.steer.sampling import Sampling
+from onesense.store.atomic import read_json, write_json
+from onesense.store.provenance import provenance
+from onesense.store.run_folder import RunFolder
+
+_STRONGEST = 2.0
+_TOKENS_OF_A_TEXT = 24
+
+
+class DebiasRun:
+    """See ``debias``.
+
+    Attributes:
+        run: The run folder.
+        settings: What is wanted.
+        dictionaries: One for each hook point, the earliest first.
+        seconds: How long each step took that was done in this call.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        dictionaries: Sequence[Dictionary],
+        run_folder: Path | str,
+        settings: DebiasSettings,
+        stages: Stages,
+    ) -> None:
+        if not dictionaries:
+            raise ConfigurationError("There is no dictionary to find features in.", hint="Give at least one.")
+        self.model, self.settings, self._stages = model, settings, stages
+        self.dictionaries = sorted(dictionaries, key=lambda one: (one.hook_point.layer, one.hook_point.name))
+        self.start = min(first_block(one.hook_point) for one in self.dictionaries)
+        self.seconds: dict[str, float] = {}
+        self.run = RunFolder.create_or_resume(
+            run_folder,
+            command="debias",
+            configuration=self.described_settings(),
+            provenance=provenance(
+                model={"fingerprint": model.fingerprint, "name": model.name},
+                dictionaries={one.hook_point.name: one.origin.fingerprint for one in self.dictionaries},
+                seeds=settings.seed,
+            ),
+        )
+
+    def described_settings(self) -> dict[str, object]:
+        """The settings as JSON values."""
+        described: dict[str, object] = json.loads(json.dumps(asdict(self.settings), default=str))
+        return described
+
+    def find(self) -> Found:
+        """The evidence, from the run folder where it is there."""
+        with self._timed("find"):
+            if read_found(self.run, self.settings.find) is None:
+                found = find(self.model, self.dictionaries, self.settings.find, stages=self._stages)
+                write_found(self.run, found)
+            # Read back even where it was just made: a resumed run must see the same bits.
+            kept = read_found(self.run, self.settings.find)
+        if kept is None:
+            raise ConfigurationError(f"{self.run.path} lost its evidence.", hint="Run the command again.")
+        return kept
+
+    def refuse_without_bias(self, found: Found) -> None:
+        """Stop where there is nothing to reduce: the slope over occupations cannot be told from 0.
+
+        Raises:
+            ConfigurationError: No bias can be detected.
+        """
+        first = {one.person: one for one in found.neutral if not np.isnan(one.women_percent)}
+        people = list(dict.fromkeys(one.person for one in found.neutral))
+        chosen = [at for at, person in enumerate(people) if person in first]
+        columns = {
+            "log_odds": found.evidence.neutral[chosen],
+            "women_percent": np.array([first[people[at]].women_percent for at in chosen]),
+        }
+        clusters = [first[people[at]].cluster for at in chosen]
+        slope = estimate(OCCUPATION_METRICS[0], columns, clusters, draws=2000, seed=self.settings.seed)
+        if slope.low <= 0 <= slope.high:
+            raise ConfigurationError(
+                f"No gender bias can be detected in `{self.model.name}`: over {len(chosen)} occupations of the find "
+                f"and tune splits the log-odds of “she” against “he” follow the share of women with a slope of "
+                f"{slope.value:.2f} nats (95 % interval {slope.low:.2f} to {slope.high:.2f}), which may be 0.",
+                hint="There is nothing to reduce. `onesense audit` measures other kinds of bias.",
+            )
+
+    def recipe(self, budget: float, found: Found) -> Recipe:
+        """The recipe for a budget, from its file where it is there."""
+        path = self.run.path / recipe_file(budget)
+        if path.exists():
+            return read_recipe(path)
+        with self._timed(f"tune {budget:g}"):
+            with self._stages.stage(f"Choosing features, KL {budget:g}", "choices") as progress:
+                selection = self._select(budget, found)
+                progress(1, 1)
+            tunable = self._tunable(selection, found)
+            self._tune(tunable, selection, budget)
+            with self._stages.stage(f"Measuring KL {budget:g}", "recipes") as progress:
+                meter = self._meter()
+                strength = at_divergence(
+                    lambda share: meter.measure(tunable.groups(share)), budget, highest=_STRONGEST
+                )
+                progress(1, 1)
+            recipe = tunable.recipe(strength.strength, note=f"debias, KL budget {budget:g} nats per token")
+            path.parent.mkdir(exist_ok=True)
+            write_recipe(recipe, path)
+        return recipe
+
+    def front(self, recipes: Sequence[Recipe]) -> list[FrontPoint]:
+        """What each recipe reaches on the tune split."""
+        path = self.run.path / "front.json"
+        with self._timed("front"), self._stages.stage("Pareto front", "recipes") as progress:
+            known: dict[str, dict[str, float]] = read_json(path) if path.exists() else {}
+            if any(recipe.content_hash not in known for recipe in recipes):
+                tune_meter, meter = TuneMeter(self.model, self.start), self._meter()
+                for number, recipe in enumerate(recipes, start=1):
+                    groups = self._groups(recipe)
+                    measures = tune_meter.measure(groups)
+                    known[recipe.content_hash] = {**measures._asdict(), "kl": meter.measure(groups)}
+                    progress(number, len(recipes))
+                write_json(path, known)
+        return [
+            FrontPoint(
+                budget=budget,
+                features=len({(part.hook_point, edit.feature) for part in recipe.parts for edit in part.edits}),
+                recipe=recipe_file(budget),
+                content_hash=recipe.content_hash,
+                **known[recipe.content_hash],
+            )
+            for budget, recipe in zip(self.settings.budgets, recipes, strict=True)
+        ]
+
+    def edited(self, recipe: Recipe, found: Found) -> list[EditedFeature]:
+        """The features of a recipe, the one with the largest effect first, each with what it does by itself."""
+        amounts = _amounts(recipe)
+        columns = [self._column(point, feature, found) for point, feature in amounts]
+        evidence = describe(self.model, self.dictionaries, found, columns)
+        without = self._without(recipe, list(amounts))
+        edited = [
+            EditedFeature(one, factor, threshold, *measured)
+            for one, (factor, threshold), measured in zip(evidence, amounts.values(), without, strict=True)
+        ]
+        return sorted(edited, key=lambda one: -abs(one.factor - 1) * one.evidence.bias)
+
+    def texts(self, recipe: Recipe) -> list[TextPair]:
+        """The prompts, continued without and with the recipe, with the same noise."""
+        if not self.settings.prompts:
+            return []
+        groups = self._groups(recipe)
+        pairs = []
+        with self._timed("texts"), self._stages.stage("Texts", "prompts") as progress:
+            for number, prompt in enumerate(self.settings.prompts, start=1):
+                made = generate(
+                    self.model,
+                    prompt,
+                    groups,
+                    max_new_tokens=_TOKENS_OF_A_TEXT,
+                    sampling=Sampling(temperature=0.7),
+                    seed=self.settings.seed,
+                )
+                pairs.append(TextPair(prompt, made.unsteered[0].text, made.steered[0].text))
+                progress(number, len(self.settings.prompts))
+        return pairs
+
+    def audit(self, recipe: Recipe) -> Audit:
+        """The held-out audit of a recipe, in a folder of its own within the run."""
+        with self._timed("audit"):
+            settings = replace(self.settings.audit, seed=self.settings.seed)
+            folder = self.run.path / f"audit-{recipe.content_hash[:8]}"
+            return audit(self.model, folder, recipe=recipe, settings=settings, stages=self._stages)
+
+    def splits(self, found: Found) -> tuple[str, ...]:
+        """What was looked at, in words."""
+        occupations = {one.person for one in found.neutral if not np.isnan(one.women_percent)}
+        others = {one.person for one in found.neutral} - occupations
+        return (
+            f"{len(occupations)} occupations of the find and tune splits and {len(others)} other people in "
+            f"{len(found.neutral)} prompts",
+            f"{len(found.facts)} gender facts of the tune split",
+            f"{self.settings.find.passages} passages of ordinary text to find, "
+            f"{self.settings.tuning_passages} to tune, and {self.settings.calibration_passages} to measure KL, none of "
+            "which an audit is scored on",
+        )
+
+    def screened(self, found: Found) -> tuple[str, ...]:
+        """What the screen left out, in words."""
+        dense = int((~found.allowed).sum())
+        acting = int((found.allowed & (found.evidence.bias > 0)).sum())
+        return (
+            f"{len(found.allowed):,} features; {acting:,} act on the pronouns of neutral prompts",
+            f"{dense:,} left out because they fire at more than {self.settings.find.max_density:.0%} of ordinary text",
+        )
+
+    def notes(self, audited: AuditResult) -> tuple[str, ...]:
+        """What a reader must know."""
+        notes = list(audited.notes)
+        tokenizer = self.model.tokenizer
+        if tokenizer is not None and getattr(tokenizer, "chat_template", None):
+            notes.append(
+                "This is a chat model. Prompts are raw text, without its chat template, in tuning and in the audit."
+            )
+        return tuple(notes)
+
+    def _select(self, budget: float, found: Found) -> Selection:
+        return select(
+            found.evidence,
+            kl_budget=budget,
+            max_features=self.settings.max_features,
+            allowed=found.allowed,
+        )
+
+    def _tunable(self, selection: Selection, found: Found) -> Tunable:
+        return Tunable(
+            self.model,
+            self.dictionaries,
+            [found.evidence.feature(int(column)) for column in selection.columns],
+            torch.from_numpy(selection.change),
+            torch.from_numpy(found.typical[selection.columns]),
+            thresholds=self.settings.thresholds,
+        )
+
+    def _tune(self, tunable: Tunable, selection: Selection, budget: float) -> None:
+        settings = replace(self.settings.tune, price=selection.price)
+        with self._stages.stage(f"Tuning, KL {budget:g}", "steps") as progress:
+
+            def told(report: StepReport) -> None:
+                progress(report.step, report.steps)
+
+            tune(
+                tunable,
+                self._objective(),
+                budget=budget,
+                settings=settings,
+                checkpoint=self.run.path / "partials" / f"tune-{budget:g}.safetensors",
+                identity=self.run.fingerprint,
+                report=told,
+            )
+
+    def _objective(self) -> Objective:
+        seed = self.settings.seed
+        neutral: list[Contrast] = [
+            *occupation_contrasts(),
+            *people_contrasts(),
+            *pair_contrasts(self.settings.pairs, seed=seed),
+        ]
+        from onesense.debias.contrasts import fact_contrasts
+
+        passages = ordinary_passages(self.model, self.settings.find, self.settings.tuning_passages)
+        return Objective(self.model, neutral, fact_contrasts(), passages, start=self.start, seed=seed)
+
+    def _meter(self) -> DivergenceMeter:
+        requests = calibration_requests(
+            self.model, passages=self.settings.calibration_passages, source=self.settings.find.text
+        )
+        return DivergenceMeter(self.model, requests, self.start)
+
+    def _groups(self, recipe: Recipe) -> list[EditGroup]:
+        loaded: Mapping[str, Dictionary] = {one.origin.fingerprint: one for one in self.dictionaries}
+        return recipe.groups(self.model, loaded)
+
+    def _column(self, point: str, feature: int, found: Found) -> int:
+        number = [one.hook_point.name for one in self.dictionaries].index(point)
+        return found.evidence.columns_of(number).start + feature
+
+    def _without(
+        self, recipe: Recipe, features: Sequence[tuple[str, int]]
+    ) -> list[tuple[float | None, float | None]]:
+        """For each feature the spread that is left if it alone is not edited."""
+        if not self.settings.own_effects:
+            return [(None, None)] * len(features)
+        path = self.run.path / f"without-{recipe.content_hash[:8]}.json"
+        if not path.exists():
+            found: list[float] = []
+            meter = TuneMeter(self.model, self.start, templates=1, every_fact=1_000)
+            with self._timed("own effects"), self._stages.stage("Each feature by itself", "features") as progress:
+                for number, (point, feature) in enumerate(features, start=1):
+                    groups = self._groups(without(recipe, point, feature))
+                    measures: TuneMeasures = meter.measure(groups, facts=False)
+                    found.append(measures.spread)
+                    progress(number, len(features))
+            write_json(path, found)
+        return [(float(spread), None) for spread in read_json(path)]
+
+    @contextmanager
+    def _timed(self, step: str) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        self.seconds[step] = round(self.seconds.get(step, 0.0) + time.monotonic() - began, 1)
+
+
+def recipe_file(budget: float) -> str:
+    """Where the recipe of a budget is, relative to the run folder."""
+    return f"recipes/kl-{budget:g}.json"
+
+
+def without(recipe: Recipe, point: str, feature: int) -> Recipe:
+    """The recipe without the edits of one feature."""
+    parts = tuple(
+        part.model_copy(
+            update={
+                "edits": tuple(
+                    edit for edit in part.edits if (part.hook_point, edit.feature) != (point, feature)
+                )
+            }
+        )
+        for part in recipe.parts
+    )
+    return recipe.model_copy(update={"parts": parts})
+
+
+def _amounts(recipe: Recipe) -> dict[tuple[str, int], tuple[float, float]]:
+    """Factor and threshold of each feature of a recipe."""
+    amounts: dict[tuple[str, int], tuple[float, float]] = {}
+    for part in recipe.parts:
+        for edit in part.edits:
+            key = (part.hook_point, edit.feature)
+            factor, threshold = amounts.get(key, (1.0, 0.0))
+            if edit.operation.is_share:
+                factor = edit.amount
+            else:
+                threshold = -edit.amount
+            amounts[key] = (factor, threshold)
+    return amounts
