@@ -6,8 +6,8 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from functools import cached_property
 from pathlib import Path
+
 from pydantic import Field
 
 from onesense.bias.results import AuditResult, Estimate
@@ -181,7 +181,7 @@ class Manifest(Checked):
     software: dict[str, str] = Field(default_factory=dict)
     files: dict[str, Digest] = Field(default_factory=dict)
 
-    @cached_property
+    @property
     def content_hash(self) -> str:
         """SHA-256 of the manifest as canonical JSON, as 64 hexadecimal digits."""
         canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))

@@ -6,7 +6,7 @@ that is the hooked model exactly if no later hook changes what is in the stream 
 each ``k < j``. So the hooked states must begin with the embedding and follow one another without a gap, and
 later ones may take away no more than earlier ones (a hook at the embedding alone is the simplest case). A single
 projection further up has no such form: what is read below it must not change, and the embedding is in the stream
-above it all the same.
+above it all the same. ``hook_resid_mid`` is the input of the MLP and no more: it leaves the stream alone.
 """
 
 from __future__ import annotations
@@ -131,26 +131,39 @@ def _matrix(intervention: Intervention, model: LanguageModel, token: int) -> Ten
 
 def _gap(model: LanguageModel, maps: Mapping[int, StreamMap]) -> str | None:
     """Neighbouring states are enough: ``M_1 M_2 = M_1`` and ``M_2 M_3 = M_2`` give ``M_1 M_3 = M_1``."""
-    step = 2 if resolve_arch(model.hf, model.hf.config).quirks.parallel_attn_mlp else 1
+    parallel = resolve_arch(model.hf, model.hf.config).quirks.parallel_attn_mlp
+    identity = torch.eye(model.d_model, dtype=torch.float64, device=model.device)
+
+    def matrix(state: int) -> Tensor:
+        return maps[state].matrix if state in maps else identity
+
     for state in sorted(maps):
-        if state == 0:
-            continue
-        later, earlier = maps[state].matrix, state - step
-        before = maps[earlier].matrix if earlier in maps else torch.eye(len(later)).to(later)
-        if (before @ later - before).abs().max() > _ROUNDING:
+        earlier = state - (2 if parallel else 1)
+        if state > 0 and _differ(matrix(earlier) @ matrix(state), matrix(earlier)):
             return (
                 f"the projection {_place(state)} changes what was in the stream {_place(earlier)}, where it is read "
                 "unprojected; only the same directions at every state of the stream, from blocks.0.hook_resid_pre "
                 "on, can be folded"
             )
+    # What attention writes is read by the MLP as the one hook leaves it, and by all blocks after as the other does.
+    for layer in () if parallel else sorted({(state - 1) // 2 for state in maps if state > 0}):
+        if _differ(matrix(2 * layer + 1), matrix(2 * layer + 2)):
+            return (
+                f"hook_resid_mid of block {layer} changes what its MLP reads and not the stream, so it can be folded "
+                "only along with the same projection at hook_resid_post"
+            )
     return None
+
+
+def _differ(one: Tensor, other: Tensor) -> bool:
+    return bool((one - other).abs().max() > _ROUNDING)
 
 
 def _special_tokens(model: LanguageModel, maps: Mapping[int, StreamMap]) -> str | None:
     if not model.special_ids:
         return None
     for state, mapped in maps.items():
-        if (mapped.matrix - mapped.special).abs().max() <= _ROUNDING:
+        if not _differ(mapped.matrix, mapped.special):
             continue
         if state > 0:
             return (

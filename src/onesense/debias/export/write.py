@@ -56,7 +56,8 @@ def write_artefact(kind: ExportKind, work: Work, folder: Path) -> Distilled | No
     distilled = distil(work.model, work.interventions, work.text, work.prompts, work.settings, work.stages)
     if kind is ExportKind.LORA:
         distilled.adapted.peft_config["default"].base_model_name_or_path = work.model.name
-        distilled.adapted.save_pretrained(folder, safe_serialization=True)
+        # Embeddings are never adapted; looking whether they are would ask the hub for the base.
+        distilled.adapted.save_pretrained(folder, safe_serialization=True, save_embedding_layers=False)
     else:
         merged = distilled.adapted.merge_and_unload()
         _save_plain(LanguageModel.from_hf(merged, work.model.tokenizer, work.model.name), folder)
