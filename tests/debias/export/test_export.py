@@ -24,6 +24,7 @@ from onesense.steer.apply import applied
 from onesense.steer.edit import Edit, Operation
 from onesense.steer.intervention import EditGroup
 from onesense.steer.recipe import Recipe, make_recipe
+from report.audits import audit as before_and_after
 from small_recipes import PROMPTS, group_of
 
 Quick = Callable[..., ExportSettings]
@@ -142,15 +143,20 @@ def test_audits_are_recorded_and_shown(tiny_llama: LanguageModel, tmp_path: Path
     group = projected()
     settings = AuditSettings(benchmarks=("occupations-tune",), draws=100)
     chosen = ExportSettings(audit=settings, text=quick().text)
-    made = export(tiny_llama, tmp_path / "out", chosen, group)
+    made = export(tiny_llama, tmp_path / "out", chosen, group, recipe_audit=before_and_after())
     recorded = made.manifest.audit
     assert recorded is not None
     assert recorded.benchmarks == ("occupations-tune",)
+    assert made.manifest.recipe_audit is not None
+    decimals = {metric.key: metric.decimals for metric in made.manifest.recipe_audit.metrics}
     headline = [metric for metric in recorded.metrics if metric.headline]
+    assert headline
     card = (made.folder / "README.md").read_text(encoding="utf-8")
     for metric in headline:
-        assert f"{metric.found.value:.{metric.decimals}f}" in card
+        assert f"{metric.found.value:.{decimals.get(metric.key, metric.decimals)}f} (" in card
+    assert "| StereoSet test, gender · SS | % | 62.65 (59.24 to 66.06) | 57.21 (" in card
     assert "repeats the column of this export" in card
+    assert read_manifest(made.folder) == made.manifest
     assert str(tmp_path) not in card
 
 
