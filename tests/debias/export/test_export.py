@@ -141,12 +141,13 @@ def test_what_the_folder_says(tiny_llama: LanguageModel, tmp_path: Path, quick: 
 
 def test_audits_are_recorded_and_shown(tiny_llama: LanguageModel, tmp_path: Path, quick: Quick) -> None:
     group = projected()
-    settings = AuditSettings(benchmarks=("occupations-tune",), draws=100)
+    settings = AuditSettings(benchmarks=("occupations-tune", "kl"), draws=100)
     chosen = ExportSettings(audit=settings, text=quick().text)
     made = export(tiny_llama, tmp_path / "out", chosen, group, recipe_audit=before_and_after())
     recorded = made.manifest.audit
     assert recorded is not None
-    assert recorded.benchmarks == ("occupations-tune",)
+    assert recorded.benchmarks == ("occupations-tune", "kl")
+    assert {metric.benchmark for metric in recorded.metrics} == {"occupations-tune"}
     assert made.manifest.recipe_audit is not None
     decimals = {metric.key: metric.decimals for metric in made.manifest.recipe_audit.metrics}
     headline = [metric for metric in recorded.metrics if metric.headline]

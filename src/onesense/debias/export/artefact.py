@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from onesense.debias.export.control_vector import FILE_NAME, install_control_vectors, read_control_vectors
-from onesense.debias.export.copies import copy_of
+from onesense.debias.export.copies import copy_of, quiet_peft
 from onesense.debias.export.kinds import ExportKind
 from onesense.errors import FormatError
 from onesense.model.language_model import LanguageModel
@@ -47,7 +47,8 @@ def _adapted(copy: LanguageModel, folder: Path) -> LanguageModel:
     from peft import PeftModel
 
     try:
-        merged = PeftModel.from_pretrained(copy.hf, str(folder.resolve())).merge_and_unload()
+        with quiet_peft():
+            merged = PeftModel.from_pretrained(copy.hf, str(folder.resolve())).merge_and_unload()
     except Exception as error:
         first = (str(error).splitlines() or [type(error).__name__])[0][:300]
         raise FormatError(

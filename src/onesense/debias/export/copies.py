@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from torch import Tensor, nn
 
@@ -33,3 +36,11 @@ def untie(model: LanguageModel) -> None:
         config.tie_word_embeddings = False
     # transformers leaves out of the file whatever is listed here.
     model.hf.all_tied_weights_keys = {}
+
+
+@contextmanager
+def quiet_peft() -> Iterator[None]:
+    """Keep back what peft warns of that no user can mend: names that transformers will drop."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+        yield

@@ -18,7 +18,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from onesense.debias.export.copies import copy_of
+from onesense.debias.export.copies import copy_of, quiet_peft
 from onesense.debias.export.divergence import kl_by_position, last_positions
 from onesense.debias.export.tail import entering, keeping
 from onesense.debias.export.texts import ExportText
@@ -284,7 +284,7 @@ def _with_adapters(
             hint="Keep the recipe as a hook: onesense steer and onesense audit read it.",
         )
     # The adapters start from a seed of their own and leave the global generator as it was.
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), quiet_peft():
         torch.manual_seed(settings.seed)
         return get_peft_model(
             student,

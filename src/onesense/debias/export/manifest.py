@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from onesense.bias.benchmarks.kl import KlDivergence
 from onesense.bias.results import AuditResult, Estimate
 from onesense.debias.export.distillation import DistillationSettings
 from onesense.debias.export.divergence import Divergence
@@ -120,6 +121,8 @@ class AuditRecord(Checked):
                 )
                 for benchmark in result.benchmarks
                 for metric in benchmark.metrics
+                # of one model alone it is 0 by definition, and says nothing of an export
+                if result.after is not None or benchmark.key != KlDivergence.key
             ),
             skipped=dict(result.skipped),
             data=dict(result.data),
