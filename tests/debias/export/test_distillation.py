@@ -34,7 +34,7 @@ def fit(model: LanguageModel, text_file: Path, point: str = POINT, **settings: f
     )
     prompts = read_prompts(model, PROMPTS, rows=8)
     edits = [Intervention(model, group_of(point, Operation.SCALE, 0.0))]
-    chosen = DistillationSettings(**{"rank": 4, "steps": 40, "rows": 4, "check_every": 10, **settings})  # type: ignore[arg-type]
+    chosen = DistillationSettings(**{"rank": 4, "steps": 25, "rows": 4, "check_every": 8, **settings})  # type: ignore[arg-type]
     return distil(model, edits, text, prompts, chosen)
 
 
@@ -60,8 +60,8 @@ def test_it_comes_close(
     found = fit(model, text_file, point, learning_rate=5e-3)
     start, best = found.checks[0], found.best
     assert start.step == 0
-    assert best.text < 0.7 * start.text
-    assert best.prompts < 0.7 * start.prompts
+    assert best.text < 0.8 * start.text
+    assert best.prompts < 0.8 * start.prompts
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.hf.state_dict().items())
     merged = found.adapted.merge_and_unload()
     with torch.no_grad():
@@ -132,10 +132,10 @@ def broken_losses(monkeypatch: pytest.MonkeyPatch, bad: Callable[[int], bool]) -
 def test_a_loss_of_nan_restores_the_last_good_step(
     tiny_llama: LanguageModel, text_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broken_losses(monkeypatch, lambda number: number == 20)
+    broken_losses(monkeypatch, lambda number: number == 12)
     found = fit(tiny_llama, text_file, learning_rate=5e-3)
     assert found.recoveries == 1
-    assert found.best.text < 0.8 * found.checks[0].text
+    assert found.best.text < 0.9 * found.checks[0].text
     assert all(math.isfinite(check.text) for check in found.checks)
 
 
