@@ -13,11 +13,13 @@ import typer
 from onesense import __version__
 from onesense.cli.audit import audit_command
 from onesense.cli.data import data_app
+from onesense.cli.export import export_command
 from onesense.cli.extract import extract_command
 from onesense.cli.features import features_app
 from onesense.cli.harness import harness_command
 from onesense.cli.sae import sae_app
 from onesense.cli.steer import steer_command
+from onesense.cli.verify import verify_command
 from onesense.errors import OnesenseError
 
 # Typer brings its own copy of click in newer releases: reach the base of all its errors through typer itself.
@@ -41,6 +43,8 @@ app = typer.Typer(
 app.command("extract", context_settings=_CONTEXT)(extract_command)
 app.command("steer", context_settings=_CONTEXT)(steer_command)
 app.command("audit", context_settings=_CONTEXT)(audit_command)
+app.command("export", context_settings=_CONTEXT)(export_command)
+app.command("verify", context_settings=_CONTEXT)(verify_command)
 app.command(
     "lm-eval",
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},

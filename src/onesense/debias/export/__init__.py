@@ -1,0 +1,1 @@
+"""Export: a recipe as an artefact that needs no hook, and the proof that the artefact does the same."""
