@@ -15,6 +15,7 @@ from onesense.bias.scoring.requests import Request
 from onesense.errors import ConfigurationError
 
 OPEN_SPLITS = (Split.FIND, Split.TUNE)
+_PEOPLE_WEIGHT = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ class Contrast:
         group: Contrasts of one group differ by the person only: the template, or the kind of fact.
         sign: 1 where the text says that the person is a woman, -1 for a man, 0 where it says neither.
         women_percent: Share of women in the occupation; NaN for a fact.
+        weight: How much it counts beside an occupation, where features are chosen.
     """
 
     prompt: str
@@ -40,6 +42,7 @@ class Contrast:
     group: str
     sign: int
     women_percent: float = float("nan")
+    weight: float = 1.0
 
     def requests(self) -> tuple[Request, Request]:
         """What is asked of the model: the woman's word, then the man's."""
@@ -88,15 +91,22 @@ def people_contrasts() -> list[Contrast]:
     """People who are no occupation (neighbor, voter, gambler), each in every template of the occupations."""
     people = [row["person"] for row in packaged_table("tuning_people.tsv", ("person",))]
     return [
-        Contrast(template.filled(person), template.women, template.men, person, person, template.text, 0)
+        Contrast(
+            prompt=template.filled(person),
+            women=template.women,
+            men=template.men,
+            person=person,
+            cluster=person,
+            group=template.text,
+            sign=0,
+            weight=_PEOPLE_WEIGHT,
+        )
         for template in load_templates()
         for person in people
     ]
 
 
-def pair_contrasts(
-    each: int, *, seed: int, splits: Sequence[Split] = OPEN_SPLITS
-) -> list[Contrast]:
+def pair_contrasts(each: int, *, seed: int, splits: Sequence[Split] = OPEN_SPLITS) -> list[Contrast]:
     """Two occupations in one sentence, of which the next pronoun may stand for either.
 
     Args:

@@ -17,7 +17,13 @@ from onesense.bias.benchmarks.occupations import METRICS as OCCUPATION_METRICS
 from onesense.bias.results import AuditResult
 from onesense.bias.scoring.passes import first_block
 from onesense.bias.statistics.estimate import estimate
-from onesense.debias.contrasts import Contrast, occupation_contrasts, pair_contrasts, people_contrasts
+from onesense.debias.contrasts import (
+    Contrast,
+    fact_contrasts,
+    occupation_contrasts,
+    pair_contrasts,
+    people_contrasts,
+)
 from onesense.debias.controls.calibrate import at_divergence
 from onesense.debias.controls.documents import calibration_requests
 from onesense.debias.describe import describe
@@ -77,7 +83,7 @@ class DebiasRun:
             configuration=self.described_settings(),
             provenance=provenance(
                 model={"fingerprint": model.fingerprint, "name": model.name},
-                dictionaries={one.hook_point.name: one.origin.fingerprint for one in self.dictionaries},
+                dictionary={one.hook_point.name: one.origin.fingerprint for one in self.dictionaries},
                 seeds=settings.seed,
             ),
         )
@@ -160,7 +166,9 @@ class DebiasRun:
         return [
             FrontPoint(
                 budget=budget,
-                features=len({(part.hook_point, edit.feature) for part in recipe.parts for edit in part.edits}),
+                features=len(
+                    {(part.hook_point, edit.feature) for part in recipe.parts for edit in part.edits}
+                ),
                 recipe=recipe_file(budget),
                 content_hash=recipe.content_hash,
                 **known[recipe.content_hash],
@@ -281,8 +289,6 @@ class DebiasRun:
             *people_contrasts(),
             *pair_contrasts(self.settings.pairs, seed=seed),
         ]
-        from onesense.debias.contrasts import fact_contrasts
-
         passages = ordinary_passages(self.model, self.settings.find, self.settings.tuning_passages)
         return Objective(self.model, neutral, fact_contrasts(), passages, start=self.start, seed=seed)
 
@@ -298,7 +304,7 @@ class DebiasRun:
 
     def _column(self, point: str, feature: int, found: Found) -> int:
         number = [one.hook_point.name for one in self.dictionaries].index(point)
-        return found.evidence.columns_of(number).start + feature
+        return sum(found.evidence.widths[:number]) + feature
 
     def _without(
         self, recipe: Recipe, features: Sequence[tuple[str, int]]
@@ -310,7 +316,10 @@ class DebiasRun:
         if not path.exists():
             found: list[float] = []
             meter = TuneMeter(self.model, self.start, templates=1, every_fact=1_000)
-            with self._timed("own effects"), self._stages.stage("Each feature by itself", "features") as progress:
+            with (
+                self._timed("own effects"),
+                self._stages.stage("Each feature by itself", "features") as progress,
+            ):
                 for number, (point, feature) in enumerate(features, start=1):
                     groups = self._groups(without(recipe, point, feature))
                     measures: TuneMeasures = meter.measure(groups, facts=False)

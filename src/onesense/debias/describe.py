@@ -97,7 +97,7 @@ def _correlation(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
 
 
 def _enrichment(tokens: Sequence[int], gendered: NDArray[np.bool_]) -> float:
-    """p of so many gender words among so many tokens by chance."""
+    """The p of so many gender words among so many tokens by chance."""
     hits = int(gendered[list(dict.fromkeys(tokens))].sum())
     return float(hypergeom.sf(hits - 1, len(gendered), int(gendered.sum()), len(set(tokens))))
 

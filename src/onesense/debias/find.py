@@ -25,7 +25,6 @@ from onesense.model.language_model import LanguageModel
 from onesense.sae.dictionary import Dictionary
 
 
-
 @dataclass(frozen=True, slots=True)
 class FindSettings:
     """What is looked at.
@@ -192,6 +191,4 @@ def _joined(tensors: Sequence[Tensor]) -> NDArray[np.float64]:
 
 def ordinary_passages(model: LanguageModel, settings: FindSettings, number: int) -> list[Request]:
     """Passages of ordinary text for tuning, outside what audits are scored on."""
-    return calibration_requests(
-        model, passages=number, tokens=settings.passage_tokens, source=settings.text
-    )
+    return calibration_requests(model, passages=number, tokens=settings.passage_tokens, source=settings.text)

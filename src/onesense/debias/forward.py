@@ -71,9 +71,7 @@ def prepare_texts(
     longest = max((len(text.ids) for text in texts.values()), default=0)
     tree = layout.trees and longest <= layout.longest_tree
     batches = tree_batches(texts, max_tokens) if tree else row_batches(texts, max_tokens)
-    return [
-        _prepared(model, batch, texts, start if resume and layout.resumes else 0) for batch in batches
-    ]
+    return [_prepared(model, batch, texts, start if resume and layout.resumes else 0) for batch in batches]
 
 
 def first_edited_block(interventions: Sequence[Intervention]) -> int:
@@ -81,9 +79,7 @@ def first_edited_block(interventions: Sequence[Intervention]) -> int:
     return min(first_block(one.point) for one in interventions)
 
 
-def token_logits(
-    model: LanguageModel, texts: PreparedTexts, interventions: Sequence[Intervention]
-) -> Tensor:
+def token_logits(model: LanguageModel, texts: PreparedTexts, interventions: Sequence[Intervention]) -> Tensor:
     """Logits at ``texts.nodes`` with edits, float32 [nodes, vocabulary]; gradients flow to the edits' amounts."""
     batch = texts.batch
     arguments = forward_arguments(model, batch)
@@ -91,9 +87,13 @@ def token_logits(
     if narrow:
         arguments["logits_to_keep"] = texts.nodes.to(model.device)
     lengths = [batch.tokens.shape[1]] if batch.prompt_lengths is None else batch.prompt_lengths
-    with model_lock(model), skipping(model, texts.resume), frozen(model):
-        with applied_by_row(model, [list(interventions)], None, prompt_lengths=lengths):
-            output: Any = model.hf(**arguments)
+    with (
+        model_lock(model),
+        skipping(model, texts.resume),
+        frozen(model),
+        applied_by_row(model, [list(interventions)], None, prompt_lengths=lengths),
+    ):
+        output: Any = model.hf(**arguments)
     logits: Tensor = output.logits.flatten(0, 1).float()
     return logits if narrow else logits[texts.nodes.to(logits.device)]
 

@@ -96,7 +96,9 @@ class Objective:
         sizes = sizes or BatchSizes()
         self.model, self.start, self._resume = model, start, resume
         order = np.random.default_rng(seed)
-        groups = [part for group in _by_group(neutral) for part in _cut(_shuffled(group, order), sizes.neutral)]
+        groups = [
+            part for group in _by_group(neutral) for part in _cut(_shuffled(group, order), sizes.neutral)
+        ]
         self._neutral_texts = _shuffled([one for one in groups if len(one) >= _FEWEST], order)
         self._fact_texts = _cut(_shuffled(facts, order), sizes.facts)
         self._prose_texts = _cut(_shuffled(passages, order), sizes.passages)

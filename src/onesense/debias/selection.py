@@ -26,6 +26,7 @@ _FACTS_WEIGHT = 0.5
 _PREFILTER = 1500
 _PATH = 40
 _ROUNDS = 8
+_MODESTY = 1e-3
 
 
 class Feature(NamedTuple):
@@ -75,11 +76,6 @@ class Evidence:
         dictionary = int(np.searchsorted(np.cumsum(self.widths), column, side="right"))
         return Feature(dictionary, column - sum(self.widths[:dictionary]))
 
-    def columns_of(self, dictionary: int) -> slice:
-        """The columns of one dictionary."""
-        first = sum(self.widths[:dictionary])
-        return slice(first, first + self.widths[dictionary])
-
 
 def gather_evidence(
     neutral: Sequence[Contrast],
@@ -112,6 +108,7 @@ def gather_evidence(
     averaging = np.zeros((len(order), len(neutral)))
     averaging[people, np.arange(len(neutral))] = 1
     averaging /= averaging.sum(axis=1, keepdims=True)
+    averaging *= np.sqrt([[{one.person: one.weight for one in neutral}[person]] for person in order])
     sign = np.array([float(one.sign) for one in facts])
     return Evidence(
         neutral=averaging @ values,
@@ -201,7 +198,8 @@ class _Problem:
     def solve(self, price: float, max_features: int) -> Selection:
         """Minimise spread² + facts + price · KL over at most so many features."""
         quadratic = self._bias + self._facts + price * self._kl
-        quadratic[np.diag_indices_from(quadratic)] += 1e-9 + 1e-6 * quadratic.diagonal().max()
+        # Far from no change the first order is no guide, and a factor of 10 is no tuning.
+        quadratic[np.diag_indices_from(quadratic)] += _MODESTY
         support = np.flatnonzero(self._lasso(quadratic, max_features))
         change = np.linalg.solve(quadratic[np.ix_(support, support)], self._linear[support])
         return self._described(support, change, price)
@@ -259,4 +257,3 @@ def _prefiltered(evidence: Evidence, allowed: NDArray[np.bool_] | None) -> NDArr
 
 def _side_by_side(found: Attributions) -> Floats:
     return np.concatenate([effect.double().numpy() for effect in found.effects], axis=1)
-

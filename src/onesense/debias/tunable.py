@@ -105,9 +105,7 @@ class Tunable:
             return factors
         return torch.cat([factors, -self.threshold[places].clamp_min(0) * self._typical[places]])
 
-    def _group(
-        self, number: int, strength: float | None, places: Sequence[int] | None = None
-    ) -> EditGroup:
+    def _group(self, number: int, strength: float | None, places: Sequence[int] | None = None) -> EditGroup:
         """Edits of one dictionary; with strength None, placeholders for amounts that are put in later."""
         chosen = self._places[number] if places is None else places
         share = 0.0 if strength is None else strength
@@ -124,7 +122,9 @@ class Tunable:
                 Edit(
                     feature=self.features[place].id,
                     operation=Operation.ADD,
-                    value=_tidy(-share * max(0.0, float(self.threshold[place])) * float(self._typical[place])),
+                    value=_tidy(
+                        -share * max(0.0, float(self.threshold[place])) * float(self._typical[place])
+                    ),
                 )
                 for place in chosen
             ]

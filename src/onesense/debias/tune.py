@@ -102,9 +102,7 @@ def tune(
 
 
 class _Loop:
-    def __init__(
-        self, tunable: Tunable, objective: Objective, budget: float, settings: TuneSettings
-    ) -> None:
+    def __init__(self, tunable: Tunable, objective: Objective, budget: float, settings: TuneSettings) -> None:
         self.tunable, self.objective, self.budget, self.settings = tunable, objective, budget, settings
         self.optimizer = torch.optim.Adam(tunable.parameters, lr=settings.learning_rate)
         self.price = settings.price
@@ -150,7 +148,9 @@ class _Loop:
         self.smooth = (
             losses
             if before is None
-            else Losses(*(_SMOOTHING * old + (1 - _SMOOTHING) * new for old, new in zip(before, losses, strict=True)))
+            else Losses(
+                *(_SMOOTHING * old + (1 - _SMOOTHING) * new for old, new in zip(before, losses, strict=True))
+            )
         )
         used = float(self.smooth.kl) / self.budget
         self.price *= math.exp(0.1 * max(-1.0, min(1.0, used - 1)))
@@ -178,7 +178,9 @@ class _Loop:
             [self.price, self.slower, *(float(loss) for loss in smooth)], dtype=torch.float64
         )
         write_tensors(
-            path, {name: tensor.cpu() for name, tensor in tensors.items()}, {"of": identity, "done": str(done)}
+            path,
+            {name: tensor.cpu() for name, tensor in tensors.items()},
+            {"of": identity, "done": str(done)},
         )
 
     def load(self, path: Path, identity: str) -> int:

@@ -45,9 +45,7 @@ class TuneMeter:
         every_fact: Only every so-manieth fact.
     """
 
-    def __init__(
-        self, model: LanguageModel, start: int, *, templates: int = 4, every_fact: int = 3
-    ) -> None:
+    def __init__(self, model: LanguageModel, start: int, *, templates: int = 4, every_fact: int = 3) -> None:
         self._model = model
         neutral = occupation_contrasts((Split.TUNE,))
         groups = list(dict.fromkeys(one.group for one in neutral))

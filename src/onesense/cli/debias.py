@@ -1,0 +1,192 @@
+"""``onesense debias``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from onesense.cli import options
+
+if TYPE_CHECKING:
+    from onesense.config import Settings
+    from onesense.model.language_model import LanguageModel
+    from onesense.sae.dictionary import Dictionary
+
+_DEBIAS = "Debias"
+_PROOF = "Proof"
+
+
+def debias_command(
+    model: options.Model = None,
+    model_name: options.ModelName = None,
+    sae_release: options.SaeRelease = None,
+    sae_id: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--sae-id",
+            help="Id within the release. Several depths do better than one: may be repeated.",
+            rich_help_panel="Model and dictionary",
+        ),
+    ] = None,
+    sae_path: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--sae-path",
+            help="Folder of a dictionary, instead of a release. May be repeated.",
+            rich_help_panel="Model and dictionary",
+        ),
+    ] = None,
+    budget: Annotated[
+        list[float] | None,
+        typer.Option(
+            "--budget",
+            help="KL per token that a recipe may cost, in nats; one recipe for each. May be repeated. "
+            "[default: 0.003, 0.01, 0.03]",
+            rich_help_panel=_DEBIAS,
+        ),
+    ] = None,
+    choose: Annotated[
+        float | None,
+        typer.Option(
+            "--choose",
+            help="The budget whose recipe is audited. [default: 0.01, or the middle one]",
+            rich_help_panel=_DEBIAS,
+        ),
+    ] = None,
+    max_features: Annotated[
+        int, typer.Option("--max-features", help="Features that a recipe may edit.", rich_help_panel=_DEBIAS)
+    ] = 50,
+    max_density: Annotated[
+        float,
+        typer.Option(
+            "--max-density",
+            help="Leave out features that fire at a larger share of ordinary text.",
+            rich_help_panel=_DEBIAS,
+        ),
+    ] = 0.2,
+    steps: Annotated[
+        int, typer.Option("--steps", help="Steps of tuning for each budget.", rich_help_panel=_DEBIAS)
+    ] = 30,
+    learning_rate: Annotated[
+        float, typer.Option("--learning-rate", help="Of Adam, at its highest.", rich_help_panel=_DEBIAS)
+    ] = 0.03,
+    thresholds: Annotated[
+        bool,
+        typer.Option(
+            "--thresholds/--no-thresholds",
+            help="Also learn a threshold for each latent: weak activations are dropped, strong ones kept.",
+            rich_help_panel=_DEBIAS,
+        ),
+    ] = False,
+    text: options.Text = None,
+    suite: Annotated[
+        str, typer.Option("--suite", help="Held-out audit: quick, standard or full.", rich_help_panel=_PROOF)
+    ] = "quick",
+    draws: Annotated[
+        int, typer.Option("--draws", help="Bootstrap draws of the intervals.", rich_help_panel=_PROOF)
+    ] = 10_000,
+    run_folder: options.RunFolderOption = None,
+    seed: options.Seed = None,
+    dtype: options.Dtype = None,
+    device: options.Device = None,
+    check: Annotated[
+        bool, typer.Option("--check/--no-check", help="Check each dictionary on the model first.")
+    ] = True,
+    force: options.Force = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Find the features that carry gender bias, tune them, and prove on held-out data what happened."""
+    from onesense.cli.choice import DEMO
+    from onesense.cli.console import Bars, note
+    from onesense.config import load_settings
+
+    settings = load_settings(
+        model_name=model_name,
+        sae_release=sae_release,
+        run_folder=run_folder,
+        seed=seed,
+        dtype=dtype,
+        device=device,
+    )
+    from onesense.bias.audit import AuditSettings
+    from onesense.debias.debias import debias
+    from onesense.debias.find import FindSettings
+    from onesense.debias.settings import DebiasSettings
+    from onesense.debias.tune import TuneSettings
+    from onesense.model.load import load_model
+    from onesense.model.tokens import describe_bos
+
+    budgets = tuple(sorted(budget)) if budget else (0.003, 0.01, 0.03)
+    audit = AuditSettings(suite=suite, draws=draws, seed=settings.seed)
+    audit.chosen()  # an unknown name is told before the model is loaded
+    wanted = DebiasSettings(
+        budgets=budgets,
+        choose=choose if choose is not None else 0.01 if 0.01 in budgets else budgets[len(budgets) // 2],
+        max_features=max_features,
+        thresholds=thresholds,
+        find=FindSettings(max_density=max_density, text=text, seed=settings.seed),
+        tune=TuneSettings(steps=steps, learning_rate=learning_rate),
+        audit=audit,
+        seed=settings.seed,
+    )
+    name = model or settings.model_name or DEMO
+    dictionaries = _dictionaries(name, settings, sae_id or [], sae_path or [])
+    loaded = load_model(
+        name, dtype="float32" if settings.dtype == "auto" else settings.dtype, device=settings.device
+    )
+    note(f"Model {loaded.name} ({loaded.family}, {loaded.n_layers} layers); {describe_bos(loaded)}")
+    for dictionary in dictionaries:
+        note(
+            f"Dictionary {dictionary.origin.label}: {dictionary.d_sae:,} features at {dictionary.hook_point}"
+        )
+    if check:
+        _check(loaded, dictionaries, force=force)
+    folder = settings.run_folder or _folder(loaded.name, dictionaries, settings.seed)
+    found = debias(loaded, dictionaries, folder, settings=wanted, stages=Bars(quiet=quiet))
+    _show(found)
+
+
+def _dictionaries(model: str, settings: Settings, ids: list[str], paths: list[Path]) -> list[Dictionary]:
+    """The dictionaries that were named; all three depths of the demo where none was."""
+    from onesense.cli.choice import DEMO
+    from onesense.errors import ConfigurationError
+    from onesense.sae.load import load_dictionary
+
+    if paths:
+        return [load_dictionary(path=path) for path in paths]
+    release = settings.sae_release or (DEMO if model == DEMO else None)
+    if release is None:
+        raise ConfigurationError(
+            f"Which dictionaries of `{model}`? None was given.",
+            hint="Name them with --sae-release and --sae-id (may be repeated), or folders with --sae-path.",
+        )
+    if not ids and release == DEMO:
+        ids = [f"blocks.{layer}.hook_resid_post" for layer in (9, 15, 21)]
+    if not ids and settings.sae_id:
+        ids = [settings.sae_id]
+    if not ids:
+        raise ConfigurationError(
+            f"Which dictionaries of release `{release}`?",
+            hint="Name one or several depths with --sae-id.",
+        )
+    return [load_dictionary(release=release, sae_id=one) for one in ids]
+
+
+def _folder(model: str, dictionaries: list[Dictionary], seed: int) -> Path:
+    from onesense.cli.extract import folder_name
+
+    depths = [str(one.hook_point.layer) for one in dictionaries]
+    return Path("onesense-runs") / folder_name("debias", model, *depths, f"seed{seed}")
+
+
+def _check(model: LanguageModel, dictionaries: list[Dictionary], *, force: bool) -> None:
+    from onesense.cli.console import note, warn
+    from onesense.sae.check import self_check
+
+    for dictionary in dictionaries:
+        check = self_check(model, dictionary, force=force)
+        note(f"Self-check of {dictionary.hook_point}: L0 {check.l0:.1f}, FVU {check.fvu:.3f}")
+        for finding in check.findings:
+            warn(finding)
