@@ -28,7 +28,7 @@ from onesense.debias.controls.calibrate import at_divergence
 from onesense.debias.controls.documents import calibration_requests
 from onesense.debias.describe import describe
 from onesense.debias.divergence import DivergenceMeter
-from onesense.debias.find import Found, find, ordinary_passages
+from onesense.debias.find import Found, find, of_templates, ordinary_passages
 from onesense.debias.objective import Objective
 from onesense.debias.results import EditedFeature, FrontPoint, TextPair
 from onesense.debias.selection import Selection, select
@@ -284,11 +284,11 @@ class DebiasRun:
 
     def _objective(self) -> Objective:
         seed = self.settings.seed
-        neutral: list[Contrast] = [
-            *occupation_contrasts(),
-            *people_contrasts(),
-            *pair_contrasts(self.settings.pairs, seed=seed),
-        ]
+        by_template: dict[str, list[Contrast]] = {}
+        for one in pair_contrasts(self.settings.pairs, seed=seed):
+            by_template.setdefault(one.group, []).append(one)
+        people = of_templates(people_contrasts(), self.settings.find.people_templates * 2)
+        neutral = [occupation_contrasts(), people, *by_template.values()]
         passages = ordinary_passages(self.model, self.settings.find, self.settings.tuning_passages)
         return Objective(self.model, neutral, fact_contrasts(), passages, start=self.start, seed=seed)
 

@@ -137,11 +137,12 @@ def find(
 
 def neutral_prompts(settings: FindSettings) -> list[Contrast]:
     """The neutral prompts that find reads: occupations of find and tune, and people who are no occupation."""
-    occupations = _of_templates(occupation_contrasts(), settings.templates)
-    return [*occupations, *_of_templates(people_contrasts(), settings.people_templates)]
+    occupations = of_templates(occupation_contrasts(), settings.templates)
+    return [*occupations, *of_templates(people_contrasts(), settings.people_templates)]
 
 
-def _of_templates(contrasts: Sequence[Contrast], number: int) -> list[Contrast]:
+def of_templates(contrasts: Sequence[Contrast], number: int) -> list[Contrast]:
+    """The contrasts of some templates, evenly spaced."""
     groups = list(dict.fromkeys(one.group for one in contrasts))
     step = max(1, len(groups) // number) if number else len(groups) + 1
     kept = set(groups[::step][:number])

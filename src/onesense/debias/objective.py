@@ -29,12 +29,14 @@ class BatchSizes:
     """How much of each kind a step looks at.
 
     Attributes:
-        neutral: Neutral prompts, all of one group.
+        people: People, each in ``groups`` groups.
+        groups: Groups of neutral prompts, such as templates.
         facts: Facts.
         passages: Passages of ordinary text.
     """
 
-    neutral: int = 40
+    people: int = 20
+    groups: int = 2
     facts: int = 24
     passages: int = 4
 
@@ -42,8 +44,9 @@ class BatchSizes:
 class Losses(NamedTuple):
     """The three parts of one step, each a number on the graph or off it.
 
-    ``bias`` is the variance of the log-odds over people, as a share of the unedited model's; ``facts`` the mean
-    squared loss of margin in nats², where the unedited model is right (gains count nothing); ``kl`` in nats per token.
+    ``bias`` is the variance over people of their log-odds, averaged over the groups in which a person is seen, as a
+    share of the unedited model's; ``facts`` the mean squared loss of margin in nats², where the unedited model is
+    right (gains count nothing); ``kl`` in nats per token.
     """
 
     bias: Tensor
@@ -56,6 +59,7 @@ class _Contrasts:
     texts: PreparedTexts
     base: Tensor
     sign: Tensor
+    centring: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +73,7 @@ class Objective:
 
     Args:
         model: The model.
-        neutral: Neutral prompts; the variance is taken within a batch, whose prompts are of one group.
+        neutral: Neutral prompts in sets: within one, every person is seen in every group.
         facts: Facts.
         passages: Ordinary text.
         start: The first block that an edit may change.
@@ -84,7 +88,7 @@ class Objective:
     def __init__(
         self,
         model: LanguageModel,
-        neutral: Sequence[Contrast],
+        neutral: Sequence[Sequence[Contrast]],
         facts: Sequence[Contrast],
         passages: Sequence[Request],
         *,
@@ -96,15 +100,13 @@ class Objective:
         sizes = sizes or BatchSizes()
         self.model, self.start, self._resume = model, start, resume
         order = np.random.default_rng(seed)
-        groups = [
-            part for group in _by_group(neutral) for part in _cut(_shuffled(group, order), sizes.neutral)
-        ]
-        self._neutral_texts = _shuffled([one for one in groups if len(one) >= _FEWEST], order)
+        batches = [batch for contrasts in neutral for batch in _crossed(contrasts, sizes, order)]
+        self._neutral_texts = _shuffled(batches, order)
         self._fact_texts = _cut(_shuffled(facts, order), sizes.facts)
         self._prose_texts = _cut(_shuffled(passages, order), sizes.passages)
         if not (self._neutral_texts and self._fact_texts and self._prose_texts):
             raise ConfigurationError(
-                f"{len(neutral)} neutral prompts, {len(facts)} facts and {len(passages)} passages are too few.",
+                f"{sum(map(len, neutral))} neutral prompts, {len(facts)} facts and {len(passages)} passages are too few.",
                 hint=f"Tuning needs at least {_FEWEST} prompts of one kind, one fact and one passage.",
             )
         self._contrasts: dict[tuple[str, int], _Contrasts] = {}
@@ -140,8 +142,8 @@ class Objective:
 
     def _bias(self, step: int, edits: Sequence[Intervention]) -> Tensor:
         batch = self._batch("neutral", self._neutral_texts, step)
-        before = batch.base.var().clamp_min(_SMALLEST_VARIANCE)
-        return _log_odds(self.model, batch.texts, edits).var() / before
+        before = (batch.centring @ batch.base).var().clamp_min(_SMALLEST_VARIANCE)
+        return (batch.centring @ _log_odds(self.model, batch.texts, edits)).var() / before
 
     def _facts(self, step: int, edits: Sequence[Intervention]) -> Tensor:
         batch = self._batch("facts", self._fact_texts, step)
@@ -170,7 +172,8 @@ class Objective:
             with torch.no_grad():
                 base = _log_odds(self.model, texts, ())
             sign = torch.tensor([float(one.sign) for one in batches[place]], device=base.device)
-            self._contrasts[kind, place] = _Contrasts(texts, base, sign)
+            centring = _centring(batches[place]).to(base.device)
+            self._contrasts[kind, place] = _Contrasts(texts, base, sign, centring)
         return self._contrasts[kind, place]
 
     def _prepared(self, contrasts: Sequence[Contrast]) -> PreparedTexts:
@@ -185,11 +188,37 @@ def _log_odds(model: LanguageModel, texts: PreparedTexts, edits: Sequence[Interv
     return scores[0::2] - scores[1::2]
 
 
-def _by_group(contrasts: Sequence[Contrast]) -> list[list[Contrast]]:
-    groups: dict[str, list[Contrast]] = {}
-    for one in contrasts:
-        groups.setdefault(one.group, []).append(one)
-    return list(groups.values())
+def _crossed(
+    contrasts: Sequence[Contrast], sizes: BatchSizes, order: np.random.Generator
+) -> list[list[Contrast]]:
+    """Batches of some people in some groups, so that every person is seen in every group once."""
+    found = {(one.person, one.group): one for one in contrasts}
+    groups = _shuffled(list(dict.fromkeys(one.group for one in contrasts)), order)
+    batches = []
+    for some in _cut(groups, sizes.groups):
+        people = [
+            person
+            for person in dict.fromkeys(one.person for one in contrasts)
+            if all((person, group) in found for group in some)
+        ]
+        for part in _cut(_shuffled(people, order), sizes.people):
+            if len(part) >= _FEWEST:
+                batches.append([found[person, group] for group in some for person in part])
+    return batches
+
+
+def _centring(contrasts: Sequence[Contrast]) -> Tensor:
+    """What gives each person's mean over groups, every group less its own mean, [people, contrasts]."""
+    people = list(dict.fromkeys(one.person for one in contrasts))
+    averaging = torch.zeros(len(people), len(contrasts))
+    for place, one in enumerate(contrasts):
+        averaging[people.index(one.person), place] = 1
+    averaging = averaging / averaging.sum(1, keepdim=True)
+    centred = torch.eye(len(contrasts))
+    for group in dict.fromkeys(one.group for one in contrasts):
+        mine = torch.tensor([float(one.group == group) for one in contrasts])
+        centred = centred - torch.outer(mine, mine) / mine.sum()
+    return averaging @ centred
 
 
 def _shuffled(items: Sequence[T], order: np.random.Generator) -> list[T]:
