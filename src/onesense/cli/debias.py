@@ -132,7 +132,7 @@ def debias_command(
         seed=settings.seed,
     )
     name = model or settings.model_name or DEMO
-    dictionaries = _dictionaries(name, settings, sae_id or [], sae_path or [])
+    dictionaries = named_dictionaries(name, settings, sae_id or [], sae_path or [])
     loaded = load_model(
         name, dtype="float32" if settings.dtype == "auto" else settings.dtype, device=settings.device
     )
@@ -148,8 +148,13 @@ def debias_command(
     _show(found)
 
 
-def _dictionaries(model: str, settings: Settings, ids: list[str], paths: list[Path]) -> list[Dictionary]:
-    """The dictionaries that were named; all three depths of the demo where none was."""
+def named_dictionaries(model: str, settings: Settings, ids: list[str], paths: list[Path]) -> list[Dictionary]:
+    """The dictionaries that were named; all three depths of the demo where none was.
+
+    Raises:
+        ConfigurationError: None was named.
+        NotFoundError: There is no such dictionary.
+    """
     from onesense.cli.choice import DEMO
     from onesense.errors import ConfigurationError
     from onesense.sae.load import load_dictionary

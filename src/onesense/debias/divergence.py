@@ -38,7 +38,7 @@ class DivergenceMeter:
         total, positions = 0.0, 0
         for texts, whole in zip(self._edited, self._base, strict=True):
             total += self._divergence(texts, whole, edits)
-            positions += len(texts.nodes)
+            positions += len(texts.origin)
         return total / positions
 
     def _divergence(self, texts: PreparedTexts, whole: PreparedTexts, edits: Sequence[Intervention]) -> float:
@@ -46,4 +46,5 @@ class DivergenceMeter:
             base = token_logits(self._model, whole, ()).log_softmax(-1)
             after = token_logits(self._model, texts, edits).log_softmax(-1)
             divergences = (base.exp() * (base - after)).sum(-1, dtype=torch.float64)
-        return float(divergences.clamp_min(0).sum())
+        # A node that texts share counts once for each.
+        return float(divergences.clamp_min(0)[texts.origin.to(divergences.device)].sum())

@@ -106,7 +106,8 @@ class Objective:
         self._prose_texts = _cut(_shuffled(passages, order), sizes.passages)
         if not (self._neutral_texts and self._fact_texts and self._prose_texts):
             raise ConfigurationError(
-                f"{sum(map(len, neutral))} neutral prompts, {len(facts)} facts and {len(passages)} passages are too few.",
+                f"{sum(map(len, neutral))} neutral prompts, {len(facts)} facts and {len(passages)} passages are too "
+                "few.",
                 hint=f"Tuning needs at least {_FEWEST} prompts of one kind, one fact and one passage.",
             )
         self._contrasts: dict[tuple[str, int], _Contrasts] = {}
@@ -163,7 +164,8 @@ class Objective:
         with torch.no_grad():
             base = token_logits(self.model, prose.whole, ()).log_softmax(-1)
         after = token_logits(self.model, prose.texts, edits).log_softmax(-1)
-        return (base.exp() * (base - after)).sum(-1).mean()
+        divergences = (base.exp() * (base - after)).sum(-1)
+        return divergences[prose.texts.origin.to(divergences.device)].mean()
 
     def _batch(self, kind: str, batches: Sequence[Sequence[Contrast]], step: int) -> _Contrasts:
         place = step % len(batches)

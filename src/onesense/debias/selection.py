@@ -205,26 +205,34 @@ class _Problem:
         return self._described(support, change, price)
 
     def _lasso(self, quadratic: Floats, max_features: int) -> Floats:
-        """The path of the L1 penalty, as far as it uses no more features than allowed."""
+        """The path of the L1 penalty, until it uses as many features as allowed.
+
+        Features are scaled so that each costs the same: what counts is how much of the objective one can take away,
+        not how steep it is at no change.
+        """
+        scale = np.sqrt(quadratic.diagonal())
+        gram, linear = quadratic / np.outer(scale, scale), self._linear / scale
         # Any rows with this Gram matrix and this linear term do.
-        rows = cholesky(quadratic, lower=False)
-        target = solve_triangular(rows, self._linear, trans="T", lower=False)
-        start = np.zeros(len(self.columns))
-        for alpha in float(np.abs(self._linear).max()) * np.logspace(0, -3, _PATH) / len(rows):
+        rows = cholesky(gram, lower=False)
+        target = solve_triangular(rows, linear, trans="T", lower=False)
+        found = np.zeros(len(linear))
+        for alpha in float(np.abs(linear).max()) * np.logspace(0, -3, _PATH) / len(rows):
             _, path, _ = lasso_path(
                 rows,
                 target,
                 alphas=[alpha],
-                coef_init=start.copy(),  # it is written to
-                precompute=quadratic,
-                Xy=self._linear,
+                coef_init=found.copy(),  # it is written to
+                precompute=gram,
+                Xy=linear,
                 max_iter=200,
                 tol=1e-3,
             )
-            if np.count_nonzero(path) > max_features:
+            found = path[:, 0]
+            if np.count_nonzero(found) >= max_features:
                 break
-            start = path[:, 0]
-        return np.asarray(start)
+        # The last step of the path may bring in several at once: the smallest of them wait.
+        found[np.argsort(-np.abs(found), kind="stable")[max_features:]] = 0
+        return np.asarray(found)
 
     def _described(self, support: NDArray[np.int64], change: Floats, price: float) -> Selection:
         evidence, columns = self.evidence, self.columns[support]

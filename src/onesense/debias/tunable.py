@@ -96,7 +96,7 @@ class Tunable:
         return make_recipe(self.model, self.groups(strength), note=note)
 
     def _matters(self, place: int) -> bool:
-        return abs(float(self.change[place])) > _LEAST or float(self.threshold[place]) > _LEAST
+        return abs(self.change[place].item()) > _LEAST or self.threshold[place].item() > _LEAST
 
     def _amounts(self, number: int) -> Tensor:
         places = torch.tensor(self._places[number], device=self.change.device)
@@ -113,7 +113,7 @@ class Tunable:
             Edit(
                 feature=self.features[place].id,
                 operation=Operation.SCALE,
-                value=_tidy(1 + share * float(self.change[place])),
+                value=_tidy(1 + share * self.change[place].item()),
             )
             for place in chosen
         ]
@@ -123,7 +123,7 @@ class Tunable:
                     feature=self.features[place].id,
                     operation=Operation.ADD,
                     value=_tidy(
-                        -share * max(0.0, float(self.threshold[place])) * float(self._typical[place])
+                        -share * max(0.0, self.threshold[place].item()) * self._typical[place].item()
                     ),
                 )
                 for place in chosen

@@ -153,7 +153,7 @@ class _Loop:
             )
         )
         used = float(self.smooth.kl) / self.budget
-        self.price *= math.exp(0.1 * max(-1.0, min(1.0, used - 1)))
+        self.price *= math.exp(0.2 * max(-1.0, min(1.0, used - 1)))
 
     def _undo(self, step: int) -> None:
         self.failures += 1
