@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+
+import torch
 
 from onesense.bias.benchmark import Split
 from onesense.bias.benchmarks.gender_facts import load_facts
@@ -77,7 +79,7 @@ def erasure_variants(
     edited = _features(groups)
     points = list(edited)
     data = activations_of_pairs(model, points, pairs)
-    shuffled = activations_of_pairs(model, points, shuffled_pairs(pairs, seed))
+    shuffled = {point: _shuffled(one, pairs, seed) for point, one in data.items()}
     main = max(points, key=lambda point: len(edited[point]))
     variants: list[Variant] = []
     notes: list[str] = []
@@ -120,6 +122,15 @@ def _methods(
         ),
         _Method("shuffled labels, LEACE", lambda point: leace(shuffled[point]), alone=False, note=_SHUFFLED),
     ]
+
+
+def _shuffled(data: LabelledActivations, pairs: Sequence[TextPair], seed: int) -> LabelledActivations:
+    """The activations of ``shuffled_pairs``, without reading them again."""
+    others = shuffled_pairs(pairs, seed)
+    exchanged = {one.family for one, other in zip(pairs, others, strict=True) if one.woman != other.woman}
+    swap = torch.tensor([family in exchanged for family in data.families])[:, None]
+    women, men = data.women, data.men
+    return replace(data, women=torch.where(swap, men, women), men=torch.where(swap, women, men))
 
 
 def _features(groups: Sequence[EditGroup]) -> dict[HookPoint, list[int]]:

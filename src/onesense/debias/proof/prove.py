@@ -39,7 +39,8 @@ from onesense.model.language_model import LanguageModel
 from onesense.sae.dictionary import Dictionary
 from onesense.steer.recipe import Recipe
 
-_PASSAGES, _TOKENS = 16, 64
+# A measurement takes seconds on a processor, and each control needs a few.
+_PASSAGES, _TOKENS = 12, 48
 
 
 @dataclass(frozen=True, slots=True, eq=False)
