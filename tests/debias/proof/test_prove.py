@@ -263,7 +263,7 @@ def test_the_default_benchmarks_are_held_out(run: Any) -> None:
         ({"draws": 0}, "at least one draw"),
         ({"bootstrap_draws": 0}, "at least one draw"),
         ({"seed": -1}, "seed"),
-        ({"target_kl": 0.0}, "target"),
+        ({"target_kl": 0.0}, "above 0"),
         ({"densities": {}}, "firing rates"),
     ],
 )
@@ -271,6 +271,7 @@ def test_bad_settings_are_refused(run: Any, tmp_path: Path, changes: dict[str, A
     kinds = {} if "kinds" in changes else {"kinds": ["random"]}
     with pytest.raises(ConfigurationError, match=said):
         run(tmp_path / "run", **{**kinds, **changes})
+    assert not (tmp_path / "run").exists()
 
 
 def test_no_data_at_all_is_told(run: Any, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from onesense.debias.controls.calibrate import Calibrated
 from onesense.debias.proof.equal_cost import KlMeter, at_equal_cost
 from onesense.debias.proof.variants import Variant
 from onesense.engine.stages import Stages
+from onesense.errors import ConfigurationError
 from onesense.model.language_model import LanguageModel
 from onesense.store.provenance import provenance
 from onesense.store.run_folder import RunFolder
@@ -29,7 +30,7 @@ class EqualTerms:
     Attributes:
         model: The model.
         meter: Measures KL to the unedited model.
-        target: The KL that all are brought to, nats per token.
+        asked: The KL that all are to be brought to, nats per token; None for the recipe's own.
         data: SHA-256 of each file of benchmark data.
         seed: Of everything that is drawn.
         stages: Told about progress.
@@ -37,7 +38,7 @@ class EqualTerms:
 
     model: LanguageModel
     meter: KlMeter
-    target: float
+    asked: float | None
     data: Mapping[str, str]
     seed: int
     stages: Stages
@@ -48,12 +49,14 @@ class MeasuredVariants:
     """Variants at one KL, and what benchmarks say of them.
 
     Attributes:
+        target: That KL, nats per token.
         variants: The variants.
         calibrated: The strength and the KL of each.
         measured: For each benchmark the columns of the unedited model first, then of each variant.
         effects: What the edits of each variant did over all texts.
     """
 
+    target: float
     variants: Sequence[Variant]
     calibrated: Sequence[Calibrated]
     measured: Sequence[Measured]
@@ -77,7 +80,7 @@ def measure_variants(
     readings: Sequence[Reading],
     *,
     title: str,
-    known: Mapping[int, Calibrated] | None = None,
+    target: float | None,
 ) -> MeasuredVariants:
     """Bring variants to a KL, then score them all at once, so that what comes before their edits is shared.
 
@@ -87,9 +90,10 @@ def measure_variants(
         variants: The variants.
         readings: The benchmarks.
         title: What the variants are, for the titles of stages.
-        known: Strengths that need no search, by the place of the variant.
+        target: The KL to bring them to; None for that of the first variant, which is taken as it is.
 
     Raises:
+        ConfigurationError: The first variant, taken as it is, has no KL.
         IncompatibleError: The folder holds another proof.
         NumericalError: A variant's logits are NaN.
         LockedError: Another process writes there.
@@ -97,12 +101,12 @@ def measure_variants(
     run = _run_folder(terms, folder, variants, readings)
     with run.lock():
         with terms.stages.stage(f"Equal KL: {title}", "variants") as progress:
-            found = _calibrate(run, terms, variants, known or {}, progress)
+            found = _calibrate(run, terms.meter, variants, target, progress)
         edits = [one.group(at.strength) for one, at in zip(variants, found, strict=True)]
         scorer = _ShardScorer(terms.model, [None, *edits])
         with terms.stages.stage(f"Scoring: {title}", "items") as progress:
             measured, effects = measure(readings, scorer, run, progress)
-    return MeasuredVariants(variants, found, measured, effects[1:])
+    return MeasuredVariants(found[0].kl if target is None else target, variants, found, measured, effects[1:])
 
 
 def _run_folder(
@@ -119,7 +123,7 @@ def _run_folder(
             "variants": [{"name": one.name, "kind": one.kind, "edits": one.edits} for one in variants],
             "benchmarks": {reading.benchmark.key: reading.identity for reading in readings},
             "calibration": terms.meter.identity,
-            "target_kl": terms.target,
+            "target_kl": terms.asked,
         },
         provenance=provenance(
             model={"fingerprint": model.fingerprint, "name": model.name},
@@ -132,18 +136,29 @@ def _run_folder(
 
 def _calibrate(
     run: RunFolder,
-    terms: EqualTerms,
+    meter: KlMeter,
     variants: Sequence[Variant],
-    known: Mapping[int, Calibrated],
+    target: float | None,
     progress: Progress,
 ) -> list[Calibrated]:
-    found = []
+    found: list[Calibrated] = []
     for number, variant in enumerate(variants):
         name = f"strengths/variant-{number:04d}"
         if not run.has_result(name):
-            at = known.get(number) or at_equal_cost(variant, terms.meter, terms.target)
+            at = _as_it_is(variant, meter) if target is None else at_equal_cost(variant, meter, target)
             run.write_result(name, {"found": np.array([at.strength, at.kl, float(at.reached)])})
         strength, kl, reached = run.read_result(name)["found"].tolist()
         found.append(Calibrated(strength, kl, bool(reached)))
+        target = found[0].kl if target is None else target
         progress(number + 1, len(variants))
     return found
+
+
+def _as_it_is(variant: Variant, meter: KlMeter) -> Calibrated:
+    kl = meter.measure(variant.group(1.0))
+    if kl == 0:
+        raise ConfigurationError(
+            f"The {variant.name} changes nothing on ordinary text: there is no KL to bring controls to.",
+            hint="Give a KL to bring everything to, or a recipe that does something.",
+        )
+    return Calibrated(1.0, kl, reached=True)

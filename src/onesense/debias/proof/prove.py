@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,9 @@ from onesense.bias.data.folder import recording
 from onesense.bias.measuring import Reading, read_items
 from onesense.bias.scoring.requests import Request
 from onesense.bias.scoring.scorer import ModelScorer
-from onesense.debias.controls.calibrate import Calibrated
 from onesense.debias.controls.documents import calibration_requests
 from onesense.debias.proof.benchmarks import proof_benchmarks, require_held_out
-from onesense.debias.proof.equal_cost import KlMeter, at_equal_cost
+from onesense.debias.proof.equal_cost import KlMeter
 from onesense.debias.proof.erasure_variants import erasure_pairs, erasure_variants
 from onesense.debias.proof.measuring import EqualTerms, measure_variants
 from onesense.debias.proof.summary import summarize
@@ -109,40 +109,57 @@ def prove(
     """
     stages = stages or Silent()
     benchmarks = proof_benchmarks(quick=False) if benchmarks is None else benchmarks
-    _check(benchmarks, kinds, draws, bootstrap_draws, seed)
+    _check(benchmarks, kinds, target_kl, draws=draws, bootstrap_draws=bootstrap_draws, seed=seed)
     found = _read(model, benchmarks, stages)
     with stages.stage("Fitting controls", "kinds"):
         known = by_fingerprint(dictionaries.values())
         compared = _compared(model, recipe, known, learned or {}, kinds, seed)
         if RANDOM in kinds:
             compared.random.extend(random_variants(model, recipe, known, densities, draws=draws, seed=seed))
-        meter = KlMeter(model, calibration or calibration_requests(model, passages=_PASSAGES, tokens=_TOKENS))
-        own = _own_strength(compared.named[0], meter, target_kl)
-    terms = EqualTerms(model, meter, own.kl if target_kl is None else target_kl, found.data, seed, stages)
+    texts = (
+        calibration_requests(model, passages=_PASSAGES, tokens=_TOKENS)
+        if calibration is None
+        else calibration
+    )
+    terms = EqualTerms(model, KlMeter(model, texts), target_kl, found.data, seed, stages)
     folder = Path(run_folder)
     named = measure_variants(
-        terms, folder / "controls", compared.named, found.read, title="controls", known={0: own}
+        terms, folder / "controls", compared.named, found.read, title="controls", target=target_kl
     )
     random = None
     if compared.random:
         random = measure_variants(
-            terms, folder / RANDOM, compared.random, found.read[:1], title="random features"
+            terms,
+            folder / RANDOM,
+            compared.random,
+            found.read[:1],
+            title="random features",
+            target=named.target,
         )
     notes = [*compared.notes, *(f"{key} was left out: {why}" for key, why in found.skipped.items())]
     with stages.stage("Statistics", "benchmarks") as progress:
-        return summarize(
-            named, random, terms.target, notes, draws=bootstrap_draws, seed=seed, progress=progress
-        )
+        return summarize(named, random, notes, draws=bootstrap_draws, seed=seed, progress=progress)
 
 
 def _check(
-    benchmarks: Sequence[Benchmark], kinds: Sequence[str], draws: int, bootstrap_draws: int, seed: int
+    benchmarks: Sequence[Benchmark],
+    kinds: Sequence[str],
+    target_kl: float | None,
+    *,
+    draws: int,
+    bootstrap_draws: int,
+    seed: int,
 ) -> None:
     require_held_out(benchmarks)
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown:
         raise ConfigurationError(
             f"There is no kind of control {unknown[0]!r}.", hint=f"Kinds: {', '.join(KINDS)}."
+        )
+    if target_kl is not None and not 0 < target_kl < math.inf:
+        raise ConfigurationError(
+            f"The KL to bring everything to is {target_kl}; it must be a number above 0.",
+            hint="Leave it out for the recipe's own.",
         )
     if RANDOM in kinds and draws < 1:
         raise ConfigurationError(
@@ -190,16 +207,3 @@ def _compared(
             recipe_variant(model, one, dictionaries, name=name, kind=LEARNED) for name, one in learned.items()
         ]
     return _Compared(variants, [], notes)
-
-
-def _own_strength(recipe: Variant, meter: KlMeter, target: float | None) -> Calibrated:
-    """The strength of the recipe: the target's, or its own."""
-    if target is not None:
-        return at_equal_cost(recipe, meter, target)
-    kl = meter.measure(recipe.group(1.0))
-    if kl == 0:
-        raise ConfigurationError(
-            "The recipe changes nothing on ordinary text: there is no KL to bring controls to.",
-            hint="Give a KL to bring everything to, or a recipe that does something.",
-        )
-    return Calibrated(1.0, kl, reached=True)

@@ -20,7 +20,6 @@ _FEWEST_DRAWS = 2
 def summarize(
     named: MeasuredVariants,
     random: MeasuredVariants | None,
-    target: float,
     notes: Sequence[str],
     *,
     draws: int,
@@ -32,7 +31,6 @@ def summarize(
     Args:
         named: The recipe first, then its controls.
         random: Draws of random features, on the first of the benchmarks; None where there are none.
-        target: The KL that all were brought to, nats per token.
         notes: What a reader must know so far.
         draws: Bootstrap draws, and sign flips where there are too many to try all.
         seed: Of both.
@@ -45,10 +43,12 @@ def summarize(
             for mine, metric in zip(metrics, compared, strict=True):
                 mine.append(metric)
         progress(number, len(named.measured))
-    controls = [_result(*row, target) for row in zip(named.variants, named.calibrated, metrics, strict=True)]
+    controls = [
+        _result(*row, named.target) for row in zip(named.variants, named.calibrated, metrics, strict=True)
+    ]
     null: dict[str, tuple[float, float]] = {}
     if random is not None:
-        drawn, null = _random(named.measured[0], random, target, draws=draws, seed=seed)
+        drawn, null = _random(named.measured[0], random, draws=draws, seed=seed)
         controls += drawn
     found += _warnings(named, random)
     return Proof(tuple(controls), null, tuple(found))
@@ -72,7 +72,7 @@ def _headlines(
 
 
 def _random(
-    first: Measured, random: MeasuredVariants, target: float, *, draws: int, seed: int
+    first: Measured, random: MeasuredVariants, *, draws: int, seed: int
 ) -> tuple[list[ControlResult], dict[str, tuple[float, float]]]:
     """Each draw against the recipe, and the recipe against all draws."""
     # The recipe was measured with the controls; its columns and those of the draws are of the same items.
@@ -86,7 +86,7 @@ def _random(
             reductions = [metric.reduction.value for metric in drawn]
             null[f"{recipe.benchmark}/{recipe.metric}"] = against_null(recipe.reduction.value, reductions)
     rows = zip(random.variants, random.calibrated, metrics, strict=True)
-    return [_result(*row, target) for row in rows], null
+    return [_result(*row, random.target) for row in rows], null
 
 
 def _result(
