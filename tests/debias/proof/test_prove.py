@@ -16,6 +16,7 @@ from onesense.bias.benchmarks.stereoset import StereoSet
 from onesense.bias.metric import Direction, Metric, Role, line_of, mean_of, ratio, spread
 from onesense.bias.scoring.requests import Request, Score, Scorer
 from onesense.bias.scoring.scorer import ModelScorer
+from onesense.debias.controls.signed_pairs import stored
 from onesense.debias.proof import prove as prove_module
 from onesense.debias.proof.benchmarks import proof_benchmarks
 from onesense.debias.proof.equal_cost import KlMeter
@@ -294,3 +295,29 @@ def test_a_recipe_that_changes_nothing_is_refused(
             benchmarks=_benchmarks(),
             calibration=requests,
         )
+
+
+def test_a_dictionary_that_is_not_given_is_loaded(
+    tiny_llama: LanguageModel, tuned: Any, requests: list[Request], tmp_path: Path
+) -> None:
+    given = stored(
+        tuned.recipe.groups(tiny_llama, by_fingerprint(tuned.dictionaries.values()))[1], tmp_path / "sae"
+    )
+    recipe = make_recipe(tiny_llama, [given])
+    proofs = [
+        prove(
+            tiny_llama,
+            recipe,
+            tmp_path / name,
+            dictionaries=dictionaries,
+            densities={given.point.name: tuned.densities[given.point.name]},
+            draws=2,
+            kinds=["random"],
+            benchmarks=_benchmarks(),
+            calibration=requests,
+            bootstrap_draws=100,
+        )
+        for name, dictionaries in (("loaded", {}), ("in-memory", {"mine": given.dictionary}))
+    ]
+    assert proofs[0] == proofs[1]
+    assert len(proofs[0].controls) == 3

@@ -52,15 +52,6 @@ class _Readings:
     data: dict[str, str]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Compared:
-    """The recipe with its named controls, draws of random features, and why a control was left out."""
-
-    named: list[Variant]
-    random: list[Variant]
-    notes: list[str]
-
-
 def prove(
     model: LanguageModel,
     recipe: Recipe,
@@ -113,9 +104,11 @@ def prove(
     found = _read(model, benchmarks, stages)
     with stages.stage("Fitting controls", "kinds"):
         known = by_fingerprint(dictionaries.values())
-        compared = _compared(model, recipe, known, learned or {}, kinds, seed)
+        known |= by_fingerprint(group.dictionary for group in recipe.groups(model, known))
+        variants, notes = _named(model, recipe, known, learned or {}, kinds, seed)
+        drawn: list[Variant] = []
         if RANDOM in kinds:
-            compared.random.extend(random_variants(model, recipe, known, densities, draws=draws, seed=seed))
+            drawn = random_variants(model, recipe, known, densities, draws=draws, seed=seed)
     texts = (
         calibration_requests(model, passages=_PASSAGES, tokens=_TOKENS)
         if calibration is None
@@ -124,19 +117,14 @@ def prove(
     terms = EqualTerms(model, KlMeter(model, texts), target_kl, found.data, seed, stages)
     folder = Path(run_folder)
     named = measure_variants(
-        terms, folder / "controls", compared.named, found.read, title="controls", target=target_kl
+        terms, folder / "controls", variants, found.read, title="controls", target=target_kl
     )
     random = None
-    if compared.random:
+    if drawn:
         random = measure_variants(
-            terms,
-            folder / RANDOM,
-            compared.random,
-            found.read[:1],
-            title="random features",
-            target=named.target,
+            terms, folder / RANDOM, drawn, found.read[:1], title="random features", target=named.target
         )
-    notes = [*compared.notes, *(f"{key} was left out: {why}" for key, why in found.skipped.items())]
+    notes += [f"{key} was left out: {why}" for key, why in found.skipped.items()]
     with stages.stage("Statistics", "benchmarks") as progress:
         return summarize(named, random, notes, draws=bootstrap_draws, seed=seed, progress=progress)
 
@@ -186,14 +174,15 @@ def _read(model: LanguageModel, benchmarks: Sequence[Benchmark], stages: Stages)
     return _Readings(read, skipped, data)
 
 
-def _compared(
+def _named(
     model: LanguageModel,
     recipe: Recipe,
     dictionaries: Mapping[str, Dictionary],
     learned: Mapping[str, Recipe],
     kinds: Sequence[str],
     seed: int,
-) -> _Compared:
+) -> tuple[list[Variant], list[str]]:
+    """The recipe and its controls but for random features, and why a control was left out."""
     variants = [recipe_variant(model, recipe, dictionaries)]
     groups = [group for group in recipe.groups(model, dictionaries) if group.edits]
     notes: list[str] = []
@@ -206,4 +195,4 @@ def _compared(
         variants += [
             recipe_variant(model, one, dictionaries, name=name, kind=LEARNED) for name, one in learned.items()
         ]
-    return _Compared(variants, [], notes)
+    return variants, notes
