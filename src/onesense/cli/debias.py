@@ -84,6 +84,15 @@ def debias_command(
     suite: Annotated[
         str, typer.Option("--suite", help="Held-out audit: quick, standard or full.", rich_help_panel=_PROOF)
     ] = "quick",
+    controls: Annotated[
+        str,
+        typer.Option(
+            "--controls",
+            help="Compare at equal KL with: none, few (linear erasures) or all (also the same learning on neurons, "
+            "the residual basis and random directions, and random features).",
+            rich_help_panel=_PROOF,
+        ),
+    ] = "few",
     draws: Annotated[
         int, typer.Option("--draws", help="Bootstrap draws of the intervals.", rich_help_panel=_PROOF)
     ] = 10_000,
@@ -129,6 +138,7 @@ def debias_command(
         find=FindSettings(max_density=max_density, text=text, seed=settings.seed),
         tune=TuneSettings(steps=steps, learning_rate=learning_rate),
         audit=audit,
+        controls=controls,
         seed=settings.seed,
     )
     name = model or settings.model_name or DEMO

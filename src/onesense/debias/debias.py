@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from onesense.bias.audit import Audit
 from onesense.debias.debias_run import DebiasRun
 from onesense.debias.describe import describe, strongest
-from onesense.debias.results import DebiasResult
+from onesense.debias.find import Found
+from onesense.debias.learned_bases import learned_recipes
+from onesense.debias.proof.benchmarks import proof_benchmarks
+from onesense.debias.proof.prove import prove
+from onesense.debias.proof.variants import ERASURE, KINDS, SANITY
+from onesense.debias.results import DebiasResult, Proof
 from onesense.debias.settings import DebiasSettings
 from onesense.engine.stages import Silent, Stages
 from onesense.model.language_model import LanguageModel
@@ -18,6 +23,7 @@ from onesense.steer.recipe import Recipe
 from onesense.store.run_folder import RunFolder
 
 _CANDIDATES = 100
+_FEW = ("identity", "difference of means", "leace")
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +79,7 @@ def debias(
         candidates = describe(model, work.dictionaries, found, strongest(found, _CANDIDATES))
         texts = work.texts(recipes[chosen])
     audited = work.audit(recipes[chosen])
+    proof = _proof(work, recipes[chosen], found)
     result = DebiasResult(
         model=model.name,
         dictionaries={one.hook_point.name: one.origin.label for one in work.dictionaries},
@@ -83,10 +90,42 @@ def debias(
         chosen=chosen,
         edited=tuple(edited),
         audit=audited.result,
-        proof=None,
+        proof=proof,
         texts=tuple(texts),
         settings=work.described_settings(),
         seconds=work.seconds,
         notes=work.notes(audited.result),
     )
     return Debiased(work.run, recipes[chosen], result, audited)
+
+
+def _proof(work: DebiasRun, recipe: Recipe, found: Found) -> Proof | None:
+    """The recipe against controls, as many as are asked for."""
+    settings = work.settings
+    if settings.controls == "none":
+        return None
+    every = settings.controls == "all"
+    folder = work.run.path / f"proof-{recipe.content_hash[:8]}"
+    learned: dict[str, Recipe] = {}
+    notes: list[str] = []
+    with work.timed("controls"):
+        if every:
+            learned, notes = learned_recipes(
+                work.model, work.dictionaries, folder / "learned", settings, stages=work.stages
+            )
+        proof = prove(
+            work.model,
+            recipe,
+            folder,
+            dictionaries={one.hook_point.name: one for one in work.dictionaries},
+            densities=work.densities(found),
+            learned=learned,
+            draws=settings.control_draws,
+            kinds=KINDS if every else (SANITY, ERASURE),
+            only=() if every else _FEW,
+            benchmarks=proof_benchmarks(quick=not every),
+            bootstrap_draws=settings.audit.draws,
+            seed=settings.seed,
+            stages=work.stages,
+        )
+    return replace(proof, notes=(*proof.notes, *notes))

@@ -27,7 +27,7 @@ from onesense.debias.contrasts import (
 from onesense.debias.controls.calibrate import at_divergence
 from onesense.debias.controls.documents import calibration_requests
 from onesense.debias.describe import describe
-from onesense.debias.divergence import DivergenceMeter
+from onesense.debias.divergence import KlMeter
 from onesense.debias.find import Found, find, of_templates, ordinary_passages
 from onesense.debias.objective import Objective
 from onesense.debias.results import EditedFeature, FrontPoint, TextPair
@@ -73,7 +73,7 @@ class DebiasRun:
     ) -> None:
         if not dictionaries:
             raise ConfigurationError("There is no dictionary to find features in.", hint="Give at least one.")
-        self.model, self.settings, self._stages = model, settings, stages
+        self.model, self.settings, self.stages = model, settings, stages
         self.dictionaries = sorted(dictionaries, key=lambda one: (one.hook_point.layer, one.hook_point.name))
         self.start = min(first_block(one.hook_point) for one in self.dictionaries)
         self.seconds: dict[str, float] = {}
@@ -95,9 +95,9 @@ class DebiasRun:
 
     def find(self) -> Found:
         """The evidence, from the run folder where it is there."""
-        with self._timed("find"):
+        with self.timed("find"):
             if read_found(self.run, self.settings.find) is None:
-                found = find(self.model, self.dictionaries, self.settings.find, stages=self._stages)
+                found = find(self.model, self.dictionaries, self.settings.find, stages=self.stages)
                 write_found(self.run, found)
             # Read back even where it was just made: a resumed run must see the same bits.
             kept = read_found(self.run, self.settings.find)
@@ -133,13 +133,13 @@ class DebiasRun:
         path = self.run.path / recipe_file(budget)
         if path.exists():
             return read_recipe(path)
-        with self._timed(f"tune {budget:g}"):
-            with self._stages.stage(f"Choosing features, KL {budget:g}", "choices") as progress:
+        with self.timed(f"tune {budget:g}"):
+            with self.stages.stage(f"Choosing features, KL {budget:g}", "choices") as progress:
                 selection = self._select(budget, found)
                 progress(1, 1)
             tunable = self._tunable(selection, found)
             self._tune(tunable, selection, budget)
-            with self._stages.stage(f"Measuring KL {budget:g}", "recipes") as progress:
+            with self.stages.stage(f"Measuring KL {budget:g}", "recipes") as progress:
                 meter = self._meter()
                 strength = at_divergence(
                     lambda share: meter.measure(tunable.groups(share)), budget, highest=_STRONGEST
@@ -153,7 +153,7 @@ class DebiasRun:
     def front(self, recipes: Sequence[Recipe]) -> list[FrontPoint]:
         """What each recipe reaches on the tune split."""
         path = self.run.path / "front.json"
-        with self._timed("front"), self._stages.stage("Pareto front", "recipes") as progress:
+        with self.timed("front"), self.stages.stage("Pareto front", "recipes") as progress:
             known: dict[str, dict[str, float]] = read_json(path) if path.exists() else {}
             if any(recipe.content_hash not in known for recipe in recipes):
                 tune_meter, meter = TuneMeter(self.model, self.start), self._meter()
@@ -194,7 +194,7 @@ class DebiasRun:
             return []
         groups = self._groups(recipe)
         pairs = []
-        with self._timed("texts"), self._stages.stage("Texts", "prompts") as progress:
+        with self.timed("texts"), self.stages.stage("Texts", "prompts") as progress:
             for number, prompt in enumerate(self.settings.prompts, start=1):
                 made = generate(
                     self.model,
@@ -210,10 +210,15 @@ class DebiasRun:
 
     def audit(self, recipe: Recipe) -> Audit:
         """The held-out audit of a recipe, in a folder of its own within the run."""
-        with self._timed("audit"):
+        with self.timed("audit"):
             settings = replace(self.settings.audit, seed=self.settings.seed)
             folder = self.run.path / f"audit-{recipe.content_hash[:8]}"
-            return audit(self.model, folder, recipe=recipe, settings=settings, stages=self._stages)
+            return audit(self.model, folder, recipe=recipe, settings=settings, stages=self.stages)
+
+    def densities(self, found: Found) -> dict[str, torch.Tensor]:
+        """The firing rate of every feature, by hook point."""
+        rates = torch.from_numpy(found.density).split(found.evidence.widths)
+        return {one.hook_point.name: rate for one, rate in zip(self.dictionaries, rates, strict=True)}
 
     def splits(self, found: Found) -> tuple[str, ...]:
         """What was looked at, in words."""
@@ -267,7 +272,7 @@ class DebiasRun:
 
     def _tune(self, tunable: Tunable, selection: Selection, budget: float) -> None:
         settings = replace(self.settings.tune, price=selection.price)
-        with self._stages.stage(f"Tuning, KL {budget:g}", "steps") as progress:
+        with self.stages.stage(f"Tuning, KL {budget:g}", "steps") as progress:
 
             def told(report: StepReport) -> None:
                 progress(report.step, report.steps)
@@ -292,11 +297,11 @@ class DebiasRun:
         passages = ordinary_passages(self.model, self.settings.find, self.settings.tuning_passages)
         return Objective(self.model, neutral, fact_contrasts(), passages, start=self.start, seed=seed)
 
-    def _meter(self) -> DivergenceMeter:
+    def _meter(self) -> KlMeter:
         requests = calibration_requests(
             self.model, passages=self.settings.calibration_passages, source=self.settings.find.text
         )
-        return DivergenceMeter(self.model, requests, self.start)
+        return KlMeter(self.model, requests)
 
     def _groups(self, recipe: Recipe) -> list[EditGroup]:
         loaded: Mapping[str, Dictionary] = {one.origin.fingerprint: one for one in self.dictionaries}
@@ -317,8 +322,8 @@ class DebiasRun:
             found: list[float] = []
             meter = TuneMeter(self.model, self.start, templates=1, every_fact=1_000)
             with (
-                self._timed("own effects"),
-                self._stages.stage("Each feature by itself", "features") as progress,
+                self.timed("own effects"),
+                self.stages.stage("Each feature by itself", "features") as progress,
             ):
                 for number, (point, feature) in enumerate(features, start=1):
                     groups = self._groups(without(recipe, point, feature))
@@ -329,7 +334,8 @@ class DebiasRun:
         return [(float(spread), None) for spread in read_json(path)]
 
     @contextmanager
-    def _timed(self, step: str) -> Iterator[None]:
+    def timed(self, step: str) -> Iterator[None]:
+        """Note how long the block takes."""
         began = time.monotonic()
         yield
         self.seconds[step] = round(self.seconds.get(step, 0.0) + time.monotonic() - began, 1)

@@ -1,50 +1,103 @@
-"""KL divergence of edited models from their base on a fixed text, the base run once for all of them."""
+"""KL divergence of edited models from their base on fixed texts, the base run once for all of them."""
 
 from __future__ import annotations
 
+import hashlib
+import math
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
+from onesense.bias.scoring.encoded import encode_requests
 from onesense.bias.scoring.requests import Request
-from onesense.debias.forward import PreparedTexts, prepare_texts, token_logits
+from onesense.debias.controls.calibrate import divergence_of
+from onesense.debias.forward import PreparedTexts, first_edited_block, prepare_texts, token_logits
+from onesense.errors import ConfigurationError, NumericalError
 from onesense.model.language_model import LanguageModel
-from onesense.steer.apply import prepare
-from onesense.steer.intervention import EditGroup, Intervention
+from onesense.steer.apply import Edits, prepare
 
-_TOKENS_OF_A_PASS = 384
+_TOKENS_PER_PASS = 512
+# Log-probabilities of the unedited model above this are computed anew each time.
+_KEPT_BYTES = 1 << 30
 
 
-class DivergenceMeter:
-    """Measures KL(base || edited) per token.
+class KlMeter:
+    """KL(base || edited) in nats per token over fixed texts, for one set of edits after another.
+
+    The unedited model is run once: its log-probabilities are kept, and so is the input of the first edited
+    block, from which each measurement goes on.
 
     Args:
         model: The model.
-        requests: The text.
-        start: The first block that an edit may change.
+        requests: The texts; those longer than the model's context do not count.
+
+    Raises:
+        ConfigurationError: No text fits the model's context.
     """
 
-    def __init__(self, model: LanguageModel, requests: Sequence[Request], start: int) -> None:
+    def __init__(self, model: LanguageModel, requests: Sequence[Request]) -> None:
+        encoded = encode_requests(model, requests)
         self._model = model
-        # Both cut the same texts alike, so their batches have the same nodes.
-        self._edited = prepare_texts(model, requests, start, max_tokens=_TOKENS_OF_A_PASS)
-        self._base = prepare_texts(model, requests, model.n_layers, max_tokens=_TOKENS_OF_A_PASS)
+        self._requests = [
+            request
+            for request, text in zip(requests, encoded, strict=True)
+            if len(text.ids) <= model.max_context
+        ]
+        if not self._requests:
+            raise ConfigurationError(
+                f"None of {len(requests)} texts fits the context of `{model.name}`.",
+                hint="Give shorter texts.",
+            )
+        self._prepared: dict[int, list[PreparedTexts]] = {}
+        self._base: dict[int, Tensor] = {}
+        self._held = 0
 
-    def measure(self, groups: Sequence[EditGroup]) -> float:
-        """Nats per token over all positions."""
-        edits = prepare(self._model, groups)
-        if not edits:
+    @property
+    def identity(self) -> str:
+        """How many texts there are, and a hash of them: KL on other texts is another number."""
+        digest = hashlib.sha256(repr(self._requests).encode()).hexdigest()
+        return f"{len(self._requests)} texts, {digest[:16]}"
+
+    @torch.no_grad()
+    def measure(self, edits: Edits) -> float:
+        """KL of some edits; that of ``divergence_of`` on the same texts.
+
+        Raises:
+            NumericalError: The edited model's logits are NaN.
+            IncompatibleError, ConfigurationError, NotFoundError: See ``onesense.steer.apply.prepare``.
+        """
+        interventions = prepare(self._model, edits)
+        if not interventions:
             return 0.0
-        total, positions = 0.0, 0
-        for texts, whole in zip(self._edited, self._base, strict=True):
-            total += self._divergence(texts, whole, edits)
-            positions += len(texts.origin)
-        return total / positions
+        if any(edit.where.needs_prompt_end for one in interventions for edit in one.edits):
+            return divergence_of(self._model, self._requests, interventions)  # shared prefixes have no end
+        start = first_edited_block(interventions)
+        if start not in self._prepared:
+            self._prepared[start] = prepare_texts(
+                self._model, self._requests, start, max_tokens=_TOKENS_PER_PASS
+            )
+        total, steps = 0.0, 0
+        for number, texts in enumerate(self._prepared[start]):
+            base = self._base_of(number, texts)
+            edited = token_logits(self._model, texts, interventions).log_softmax(-1)
+            # Rounding can make a divergence of nothing slightly negative.
+            kl = (base.exp() * (base - edited)).sum(-1, dtype=torch.float64).clamp_min(0).cpu()
+            total += float(kl[texts.origin].sum())
+            steps += len(texts.origin)
+        if math.isnan(total):
+            raise NumericalError(
+                f"With these edits the logits of `{self._model.name}` are NaN.",
+                hint="Load the model in float32, or lower the edits.",
+            )
+        return total / steps
 
-    def _divergence(self, texts: PreparedTexts, whole: PreparedTexts, edits: Sequence[Intervention]) -> float:
-        with torch.no_grad():
-            base = token_logits(self._model, whole, ()).log_softmax(-1)
-            after = token_logits(self._model, texts, edits).log_softmax(-1)
-            divergences = (base.exp() * (base - after)).sum(-1, dtype=torch.float64)
-        # A node that texts share counts once for each.
-        return float(divergences.clamp_min(0)[texts.origin.to(divergences.device)].sum())
+    def _base_of(self, number: int, texts: PreparedTexts) -> Tensor:
+        """Log-probabilities of the unedited model at the nodes of a batch, [nodes, vocabulary]."""
+        kept = self._base.get(number)
+        if kept is None:
+            kept = token_logits(self._model, texts, []).log_softmax(-1)
+            if self._held + kept.nbytes <= _KEPT_BYTES:
+                self._base[number] = kept
+                self._held += kept.nbytes
+        return kept

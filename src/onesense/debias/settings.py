@@ -9,6 +9,7 @@ from onesense.debias.find import FindSettings
 from onesense.debias.tune import TuneSettings
 from onesense.errors import ConfigurationError
 
+CONTROLS = ("none", "few", "all")
 PROMPTS = (
     "The nurse was late because",
     "The mechanic smiled and put on",
@@ -34,6 +35,9 @@ class DebiasSettings:
         calibration_passages: Passages on which the KL divergence of recipes is measured.
         own_effects: Whether each feature is also measured by leaving it out.
         audit: What the held-out audit measures.
+        controls: ``none``, ``few`` (linear erasures that cost seconds) or ``all`` (with the same learning on other
+            bases, and random draws).
+        control_draws: Draws of random features, for ``all``.
         prompts: Prompts that are continued before and after.
         seed: Of everything that is drawn.
     """
@@ -49,6 +53,8 @@ class DebiasSettings:
     calibration_passages: int = 24
     own_effects: bool = True
     audit: AuditSettings = field(default_factory=lambda: AuditSettings(suite="quick"))
+    controls: str = "few"
+    control_draws: int = 20
     prompts: tuple[str, ...] = PROMPTS
     seed: int = 0
 
@@ -57,6 +63,10 @@ class DebiasSettings:
             raise ConfigurationError(
                 f"KL budgets are numbers above 0 (given: {list(self.budgets)}).",
                 hint="For example 0.003,0.01,0.03; with a budget of 0 nothing may change.",
+            )
+        if self.controls not in CONTROLS:
+            raise ConfigurationError(
+                f"There are no controls {self.controls!r}.", hint=f"Choose one of: {', '.join(CONTROLS)}."
             )
         if self.choose not in self.budgets:
             raise ConfigurationError(

@@ -11,7 +11,7 @@ from onesense.bias.benchmarks.occupations import Occupations
 from onesense.bias.scoring.requests import Scorer
 from onesense.debias.controls.calibrate import divergence_of
 from onesense.debias.controls.documents import calibration_requests
-from onesense.debias.proof.equal_cost import KlMeter
+from onesense.debias.divergence import KlMeter
 from onesense.debias.proof.prove import prove
 from onesense.model.language_model import LanguageModel
 from onesense.sae.load import load_dictionary

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from onesense.bias.scoring.requests import Request
+from onesense.debias import divergence
 from onesense.debias.controls.calibrate import divergence_of
-from onesense.debias.proof import equal_cost
-from onesense.debias.proof.equal_cost import KlMeter, at_equal_cost
+from onesense.debias.divergence import KlMeter
+from onesense.debias.proof.equal_cost import at_equal_cost
 from onesense.debias.proof.variants import Variant, by_fingerprint, recipe_variant, sanity_variants
 from onesense.errors import ConfigurationError
 from onesense.model.language_model import LanguageModel
@@ -42,7 +43,7 @@ def test_base_log_probabilities_need_not_be_kept(
 ) -> None:
     edits = _variant(tiny_llama, tuned).group(1.0)
     kept = KlMeter(tiny_llama, requests).measure(edits)
-    monkeypatch.setattr(equal_cost, "_KEPT_BYTES", 0)
+    monkeypatch.setattr(divergence, "_KEPT_BYTES", 0)
     meter = KlMeter(tiny_llama, requests)
     assert meter.measure(edits) == kept
     assert meter.measure(edits) == kept

@@ -17,9 +17,9 @@ from onesense.bias.metric import Direction, Metric, Role, line_of, mean_of, rati
 from onesense.bias.scoring.requests import Request, Score, Scorer
 from onesense.bias.scoring.scorer import ModelScorer
 from onesense.debias.controls.signed_pairs import stored
+from onesense.debias.divergence import KlMeter
 from onesense.debias.proof import prove as prove_module
 from onesense.debias.proof.benchmarks import proof_benchmarks
-from onesense.debias.proof.equal_cost import KlMeter
 from onesense.debias.proof.prove import prove
 from onesense.debias.proof.variants import by_fingerprint, scaled_recipe
 from onesense.debias.results import Proof

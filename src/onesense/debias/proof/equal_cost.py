@@ -2,110 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import math
-from collections.abc import Sequence
 from functools import cache
 
-import torch
-from torch import Tensor
-
-from onesense.bias.scoring.encoded import encode_requests
-from onesense.bias.scoring.requests import Request
-from onesense.debias.controls.calibrate import Calibrated, at_divergence, divergence_of
-from onesense.debias.forward import PreparedTexts, first_edited_block, prepare_texts, token_logits
+from onesense.debias.controls.calibrate import Calibrated, at_divergence
+from onesense.debias.divergence import KlMeter
 from onesense.debias.proof.variants import Variant
-from onesense.errors import ConfigurationError, NumericalError
-from onesense.model.language_model import LanguageModel
-from onesense.steer.apply import Edits, prepare
 
 TOLERANCE = 0.05
 """How far the KL of a variant may be off the target, as a share of it."""
-
-_TOKENS_PER_PASS = 512
-# Log-probabilities of the unedited model above this are computed anew each time.
-_KEPT_BYTES = 1 << 30
-
-
-class KlMeter:
-    """KL(base || edited) in nats per token over fixed texts, for one set of edits after another.
-
-    The unedited model is run once: its log-probabilities are kept, and so is the input of the first edited
-    block, from which each measurement goes on.
-
-    Args:
-        model: The model.
-        requests: The texts; those longer than the model's context do not count.
-
-    Raises:
-        ConfigurationError: No text fits the model's context.
-    """
-
-    def __init__(self, model: LanguageModel, requests: Sequence[Request]) -> None:
-        encoded = encode_requests(model, requests)
-        self._model = model
-        self._requests = [
-            request
-            for request, text in zip(requests, encoded, strict=True)
-            if len(text.ids) <= model.max_context
-        ]
-        if not self._requests:
-            raise ConfigurationError(
-                f"None of {len(requests)} texts fits the context of `{model.name}`.",
-                hint="Give shorter texts.",
-            )
-        self._prepared: dict[int, list[PreparedTexts]] = {}
-        self._base: dict[int, Tensor] = {}
-        self._held = 0
-
-    @property
-    def identity(self) -> str:
-        """How many texts there are, and a hash of them: KL on other texts is another number."""
-        digest = hashlib.sha256(repr(self._requests).encode()).hexdigest()
-        return f"{len(self._requests)} texts, {digest[:16]}"
-
-    @torch.no_grad()
-    def measure(self, edits: Edits) -> float:
-        """KL of some edits; that of ``divergence_of`` on the same texts.
-
-        Raises:
-            NumericalError: The edited model's logits are NaN.
-            IncompatibleError, ConfigurationError, NotFoundError: See ``onesense.steer.apply.prepare``.
-        """
-        interventions = prepare(self._model, edits)
-        if not interventions:
-            return 0.0
-        if any(edit.where.needs_prompt_end for one in interventions for edit in one.edits):
-            return divergence_of(self._model, self._requests, interventions)  # shared prefixes have no end
-        start = first_edited_block(interventions)
-        if start not in self._prepared:
-            self._prepared[start] = prepare_texts(
-                self._model, self._requests, start, max_tokens=_TOKENS_PER_PASS
-            )
-        total, steps = 0.0, 0
-        for number, texts in enumerate(self._prepared[start]):
-            base = self._base_of(number, texts)
-            edited = token_logits(self._model, texts, interventions).log_softmax(-1)
-            # Rounding can make a divergence of nothing slightly negative.
-            kl = (base.exp() * (base - edited)).sum(-1, dtype=torch.float64).clamp_min(0).cpu()
-            total += float(kl[texts.origin].sum())
-            steps += len(texts.origin)
-        if math.isnan(total):
-            raise NumericalError(
-                f"With these edits the logits of `{self._model.name}` are NaN.",
-                hint="Load the model in float32, or lower the edits.",
-            )
-        return total / steps
-
-    def _base_of(self, number: int, texts: PreparedTexts) -> Tensor:
-        """Log-probabilities of the unedited model at the nodes of a batch, [nodes, vocabulary]."""
-        kept = self._base.get(number)
-        if kept is None:
-            kept = token_logits(self._model, texts, []).log_softmax(-1)
-            if self._held + kept.nbytes <= _KEPT_BYTES:
-                self._base[number] = kept
-                self._held += kept.nbytes
-        return kept
 
 
 def at_equal_cost(variant: Variant, meter: KlMeter, target: float) -> Calibrated:

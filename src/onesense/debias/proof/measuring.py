@@ -12,7 +12,8 @@ from onesense.bias.measuring import Effect, Measured, Reading, measure
 from onesense.bias.scoring.encoded import describe_prefix
 from onesense.bias.scoring.scorer import ModelScorer
 from onesense.debias.controls.calibrate import Calibrated
-from onesense.debias.proof.equal_cost import KlMeter, at_equal_cost
+from onesense.debias.divergence import KlMeter
+from onesense.debias.proof.equal_cost import at_equal_cost
 from onesense.debias.proof.variants import Variant
 from onesense.engine.stages import Stages
 from onesense.errors import ConfigurationError

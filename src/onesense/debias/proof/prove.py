@@ -15,8 +15,8 @@ from onesense.bias.measuring import Reading, read_items
 from onesense.bias.scoring.requests import Request
 from onesense.bias.scoring.scorer import ModelScorer
 from onesense.debias.controls.documents import calibration_requests
+from onesense.debias.divergence import KlMeter
 from onesense.debias.proof.benchmarks import proof_benchmarks, require_held_out
-from onesense.debias.proof.equal_cost import KlMeter
 from onesense.debias.proof.erasure_variants import erasure_pairs, erasure_variants
 from onesense.debias.proof.measuring import EqualTerms, measure_variants
 from onesense.debias.proof.summary import summarize
@@ -63,6 +63,7 @@ def prove(
     learned: Mapping[str, Recipe] | None = None,
     draws: int = 20,
     kinds: Sequence[str] = KINDS,
+    only: Sequence[str] = (),
     benchmarks: Sequence[Benchmark] | None = None,
     calibration: Sequence[Request] | None = None,
     bootstrap_draws: int = 10_000,
@@ -84,6 +85,7 @@ def prove(
         learned: Recipes of the same learning on other bases, by name.
         draws: Draws of random features; they are scored on the first benchmark that has its data.
         kinds: Which controls: some of ``KINDS``.
+        only: Beginnings of the names of controls; the others are left out. Empty for all.
         benchmarks: Held-out and guard benchmarks; None for all of ``proof_benchmarks``.
         calibration: Texts on which KL is measured; None for passages that no audit reads.
         bootstrap_draws: Draws of clusters for the intervals.
@@ -106,6 +108,8 @@ def prove(
         known = by_fingerprint(dictionaries.values())
         known |= by_fingerprint(group.dictionary for group in recipe.groups(model, known))
         variants, notes = _named(model, recipe, known, learned or {}, kinds, seed)
+        if only:
+            variants = [variants[0], *(one for one in variants[1:] if one.name.startswith(tuple(only)))]
         drawn: list[Variant] = []
         if RANDOM in kinds:
             drawn = random_variants(model, recipe, known, densities, draws=draws, seed=seed)
