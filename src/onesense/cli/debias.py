@@ -11,6 +11,7 @@ from onesense.cli import options
 
 if TYPE_CHECKING:
     from onesense.config import Settings
+    from onesense.debias.debias import Debiased
     from onesense.model.language_model import LanguageModel
     from onesense.sae.dictionary import Dictionary
 
@@ -205,3 +206,23 @@ def _check(model: LanguageModel, dictionaries: list[Dictionary], *, force: bool)
         note(f"Self-check of {dictionary.hook_point}: L0 {check.l0:.1f}, FVU {check.fvu:.3f}")
         for finding in check.findings:
             warn(finding)
+
+
+def _show(found: Debiased) -> None:
+    from onesense.cli.console import results
+    from onesense.report.debias_html import debias_page
+    from onesense.report.debias_json import write_result
+    from onesense.report.debias_table import debias_table
+    from onesense.steer.recipe import write_recipe
+    from onesense.store.atomic import write_text
+
+    folder = found.run.path
+    write_result(found.result, folder / "result.json")
+    write_text(folder / "report.html", debias_page(found.result))
+    write_recipe(found.recipe, folder / "recipe.json")
+    files = {
+        "Report": folder / "report.html",
+        "Recipe": folder / "recipe.json",
+        "Everything as JSON": folder / "result.json",
+    }
+    results.print(debias_table(found.result, files))

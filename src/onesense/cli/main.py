@@ -13,12 +13,14 @@ import typer
 from onesense import __version__
 from onesense.cli.audit import audit_command
 from onesense.cli.data import data_app
+from onesense.cli.debias import debias_command
 from onesense.cli.export import export_command
 from onesense.cli.extract import extract_command
 from onesense.cli.features import features_app
 from onesense.cli.harness import harness_command
 from onesense.cli.sae import sae_app
 from onesense.cli.steer import steer_command
+from onesense.cli.tune import tune_command
 from onesense.cli.verify import verify_command
 from onesense.errors import OnesenseError
 
@@ -43,6 +45,8 @@ app = typer.Typer(
 app.command("extract", context_settings=_CONTEXT)(extract_command)
 app.command("steer", context_settings=_CONTEXT)(steer_command)
 app.command("audit", context_settings=_CONTEXT)(audit_command)
+app.command("debias", context_settings=_CONTEXT)(debias_command)
+app.command("tune", context_settings=_CONTEXT)(tune_command)
 app.command("export", context_settings=_CONTEXT)(export_command)
 app.command("verify", context_settings=_CONTEXT)(verify_command)
 app.command(

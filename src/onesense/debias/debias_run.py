@@ -50,6 +50,8 @@ from onesense.store.provenance import provenance
 from onesense.store.run_folder import RunFolder
 
 _STRONGEST = 2.0
+# Edits at several depths act on one another, which the first order does not see: KL comes out higher.
+_DEARER = 2.0
 _TOKENS_OF_A_TEXT = 24
 
 
@@ -73,6 +75,12 @@ class DebiasRun:
     ) -> None:
         if not dictionaries:
             raise ConfigurationError("There is no dictionary to find features in.", hint="Give at least one.")
+        for dictionary in dictionaries:
+            if dictionary.origin.release is None and dictionary.origin.path is None:
+                raise ConfigurationError(
+                    f"The dictionary at {dictionary.hook_point} is in memory only: no recipe could say where it is.",
+                    hint="Write it with onesense.sae.write.write_saelens, and load it from there.",
+                )
         self.model, self.settings, self.stages = model, settings, stages
         self.dictionaries = sorted(dictionaries, key=lambda one: (one.hook_point.layer, one.hook_point.name))
         self.start = min(first_block(one.hook_point) for one in self.dictionaries)
@@ -271,7 +279,7 @@ class DebiasRun:
         )
 
     def _tune(self, tunable: Tunable, selection: Selection, budget: float) -> None:
-        settings = replace(self.settings.tune, price=selection.price)
+        settings = replace(self.settings.tune, price=_DEARER * selection.price)
         with self.stages.stage(f"Tuning, KL {budget:g}", "steps") as progress:
 
             def told(report: StepReport) -> None:

@@ -19,6 +19,7 @@ from onesense.store.tensor_file import read_metadata, read_tensors
 _WARM_UP = 5
 _LAST_RATE = 0.1
 _SMOOTHING = 0.8
+_PRICE_RATE = 0.06
 _PATIENCE = 3
 _CHECKPOINT_EVERY = 10
 _ADAM = ("exp_avg", "exp_avg_sq")
@@ -153,7 +154,7 @@ class _Loop:
             )
         )
         used = float(self.smooth.kl) / self.budget
-        self.price *= math.exp(0.2 * max(-1.0, min(1.0, used - 1)))
+        self.price *= math.exp(_PRICE_RATE * max(-1.0, min(1.0, math.log(max(used, 1e-6)))))
 
     def _undo(self, step: int) -> None:
         self.failures += 1

@@ -1,0 +1,206 @@
+"""The chain from evidence to recipe, report and audit: on a tiny model, interrupted, and with bad input."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from onesense.bias.audit import AuditSettings
+from onesense.debias import debias_run
+from onesense.debias.debias import Debiased, debias
+from onesense.debias.debias_run import DebiasRun, recipe_file, without
+from onesense.debias.find import FindSettings
+from onesense.debias.settings import DebiasSettings
+from onesense.debias.stored_evidence import read_found
+from onesense.debias.tune import TuneSettings
+from onesense.engine.stages import Silent
+from onesense.errors import ConfigurationError, IncompatibleError
+from onesense.model.language_model import LanguageModel
+from onesense.sae.dictionary import Dictionary
+from onesense.sae.load import load_dictionary
+from onesense.sae.write import write_saelens
+from onesense.steer.recipe import read_recipe
+from onesense.store.run_folder import RunFolder
+from small_recipes import dictionary_at
+
+SETTINGS = DebiasSettings(
+    budgets=(0.002, 0.01),
+    choose=0.01,
+    max_features=6,
+    thresholds=True,
+    find=FindSettings(
+        templates=1, people_templates=1, passages=6, passage_tokens=24, sentences=4, max_density=1.0
+    ),
+    tune=TuneSettings(steps=4),
+    tuning_passages=8,
+    pairs=0,
+    calibration_passages=3,
+    audit=AuditSettings(benchmarks=("gender-facts-held-out",), draws=50),
+    controls="none",
+    prompts=("The nurse said",),
+)
+
+
+Dictionaries = list[Dictionary]
+
+
+@pytest.fixture(scope="module")
+def dictionaries(tmp_path_factory: pytest.TempPathFactory) -> Dictionaries:
+    folder = tmp_path_factory.mktemp("dictionaries")
+    made = [dictionary_at("blocks.1.hook_resid_post", seed=1), dictionary_at("blocks.0.hook_resid_post")]
+    return [load_dictionary(path=write_saelens(one, folder / one.hook_point.name)) for one in made]
+
+
+@pytest.fixture
+def biased(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A random model has no slope over occupations; the chain is to run all the same."""
+    monkeypatch.setattr(DebiasRun, "refuse_without_bias", lambda _self, _found: None)
+
+
+@pytest.fixture(scope="module")
+def debiased(
+    dictionaries: Dictionaries, tiny_llama: LanguageModel, tmp_path_factory: pytest.TempPathFactory
+) -> Debiased:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DebiasRun, "refuse_without_bias", lambda _self, _found: None)
+        return debias(tiny_llama, dictionaries, tmp_path_factory.mktemp("run") / "a", settings=SETTINGS)
+
+
+def test_every_budget_has_a_recipe_that_keeps_to_it(debiased: Debiased) -> None:
+    result = debiased.result
+    assert [point.budget for point in result.front] == [0.002, 0.01]
+    for point in result.front:
+        assert point.kl <= point.budget * 1.06
+        recipe = read_recipe(debiased.run.path / point.recipe)
+        assert recipe.content_hash == point.content_hash
+        assert 1 <= point.features <= 6
+    assert debiased.recipe.content_hash == result.front[result.chosen].content_hash
+
+
+def test_the_result_tells_what_was_edited(dictionaries: Dictionaries, debiased: Debiased) -> None:
+    result = debiased.result
+    edits = {(part.hook_point, edit.feature) for part in debiased.recipe.parts for edit in part.edits}
+    assert {(one.evidence.hook_point, one.evidence.feature) for one in result.edited} == edits
+    for one in result.edited:
+        assert one.without_spread is not None
+        assert len(one.evidence.promoted) == 8
+        assert one.evidence.prompts
+    assert result.audit is not None
+    assert result.audit.benchmarks[0].key == "gender-facts-held-out"
+    assert result.texts[0].prompt == "The nurse said"
+    assert list(result.dictionaries) == ["blocks.0.hook_resid_post", "blocks.1.hook_resid_post"]
+
+
+@pytest.mark.usefixtures("biased")
+def test_the_same_seed_gives_the_same_bytes_and_an_interruption_changes_nothing(
+    dictionaries: Dictionaries,
+    tiny_llama: LanguageModel,
+    debiased: Debiased,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted(*_args: Any, **_options: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(debias_run, "at_divergence", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            debias(tiny_llama, dictionaries, tmp_path / "b", settings=SETTINGS)
+    with monkeypatch.context() as patch:
+        # What was found and tuned is not done again.
+        patch.setattr(debias_run, "find", interrupted)
+        again = debias(tiny_llama, dictionaries, tmp_path / "b", settings=SETTINGS)
+    for budget in SETTINGS.budgets:
+        name = recipe_file(budget)
+        assert (again.run.path / name).read_bytes() == (debiased.run.path / name).read_bytes()
+
+
+@pytest.mark.usefixtures("biased")
+def test_a_front_begun_is_kept(
+    dictionaries: Dictionaries, tiny_llama: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = debias_run.select
+    calls = []
+
+    def once(*args: Any, **options: Any) -> Any:
+        calls.append(options)
+        if len(calls) > 1:
+            raise KeyboardInterrupt
+        return real(*args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(debias_run, "select", once)
+        with pytest.raises(KeyboardInterrupt):
+            debias(tiny_llama, dictionaries, tmp_path / "c", settings=SETTINGS)
+    assert read_recipe(tmp_path / "c" / recipe_file(0.002)).parts
+    assert not (tmp_path / "c" / recipe_file(0.01)).exists()
+
+
+def test_a_model_without_bias_is_told_so(
+    dictionaries: Dictionaries, tiny_llama: LanguageModel, debiased: Debiased
+) -> None:
+    found = read_found(RunFolder.open(debiased.run.path), SETTINGS.find)
+    assert found is not None
+    work = DebiasRun(tiny_llama, dictionaries, debiased.run.path, SETTINGS, Silent())
+    draw = np.random.default_rng(0)
+    none = found.evidence.neutral.copy()
+    none[:] = draw.standard_normal(len(none))
+    with pytest.raises(ConfigurationError, match="No gender bias can be detected"):
+        work.refuse_without_bias(replace(found, evidence=replace(found.evidence, neutral=none)))
+    people = list(dict.fromkeys(one.person for one in found.neutral))
+    share = {one.person: one.women_percent for one in found.neutral}
+    biased = np.array([0.0 if np.isnan(share[person]) else share[person] / 50 for person in people])
+    work.refuse_without_bias(replace(found, evidence=replace(found.evidence, neutral=biased + none / 10)))
+
+
+def test_other_settings_do_not_share_a_folder(
+    dictionaries: Dictionaries, tiny_llama: LanguageModel, debiased: Debiased
+) -> None:
+    with pytest.raises(IncompatibleError, match="made otherwise"):
+        DebiasRun(tiny_llama, dictionaries, debiased.run.path, replace(SETTINGS, seed=1), Silent())
+
+
+def test_a_recipe_without_one_feature_keeps_the_others(debiased: Debiased) -> None:
+    part = debiased.recipe.parts[0]
+    feature = part.edits[0].feature
+    rest = without(debiased.recipe, part.hook_point, feature)
+    assert feature not in {edit.feature for edit in rest.parts[0].edits}
+    assert len(rest.parts[0].edits) == len([edit for edit in part.edits if edit.feature != feature])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"budgets": (0.0, 0.01)}, "numbers above 0"),
+        ({"budgets": ()}, "numbers above 0"),
+        ({"choose": 0.5}, "none of"),
+        ({"controls": "some"}, "no controls 'some'"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        DebiasSettings(**options)
+
+
+def test_dictionaries_are_needed_one_for_each_point(
+    dictionaries: Dictionaries, tiny_llama: LanguageModel, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigurationError, match="in memory only"):
+        debias(tiny_llama, [dictionary_at("blocks.0.hook_resid_post")], tmp_path / "d", settings=SETTINGS)
+    with pytest.raises(ConfigurationError, match="no dictionary"):
+        debias(tiny_llama, [], tmp_path / "d", settings=SETTINGS)
+    twice = [dictionaries[0], dictionaries[0]]
+    with pytest.raises(ConfigurationError, match="Two dictionaries read"):
+        debias(tiny_llama, twice, tmp_path / "e", settings=SETTINGS)
+
+
+def test_a_screen_that_leaves_nothing_is_said(
+    dictionaries: Dictionaries, tiny_llama: LanguageModel, tmp_path: Path
+) -> None:
+    tight = replace(SETTINGS, find=replace(SETTINGS.find, max_density=1e-9))
+    with pytest.raises(ConfigurationError, match=r"Every feature fires|No feature is left"):
+        debias(tiny_llama, dictionaries, tmp_path / "f", settings=tight)
