@@ -108,12 +108,19 @@ def proof(*extra: ControlResult) -> Proof:
         control("recipe", "recipe", 0.58, strength=1.0),
         control("identity", "sanity", 0.0, edits=0, behind=0.58, kl=0.0, reached=False),
         control("difference of means", "erasure", 0.11, edits=3, behind=0.47),
-        control("LEACE", "erasure", 0.06, edits=3, behind=0.52, kl=0.004, reached=False, note="Full strength."),
+        control(
+            "LEACE", "erasure", 0.06, edits=3, behind=0.52, kl=0.004, reached=False, note="Full strength."
+        ),
         control("neurons, same learning", "learned", 0.39, behind=0.19),
         *extra,
-        *(control(f"random features {k}", "random", 0.02 * k - 0.1, behind=0.68 - 0.02 * k) for k in range(20)),
+        *(
+            control(f"random features {k}", "random", 0.02 * k - 0.1, behind=0.68 - 0.02 * k)
+            for k in range(20)
+        ),
     )
-    return Proof(controls, {"occupations-held/slope": (1 / 21, 5.2)}, ("20 draws, matched in rate and norm.",))
+    return Proof(
+        controls, {"occupations-held/slope": (1 / 21, 5.2)}, ("20 draws, matched in rate and norm.",)
+    )
 
 
 TIED = control("random directions, same learning", "learned", 0.55, behind=0.03)
@@ -172,7 +179,9 @@ def hostile_result() -> DebiasResult:
     )
     front = tuple(
         dataclasses.replace(point, recipe=recipe, content_hash=HOSTILE)
-        for point, recipe in zip(FRONT, ("javascript:alert(1)", "//evil.example/x", HOSTILE, "a b.json"), strict=True)
+        for point, recipe in zip(
+            FRONT, ("javascript:alert(1)", "//evil.example/x", HOSTILE, "a b.json"), strict=True
+        )
     )
     controls = (
         control(HOSTILE, "recipe", 0.5), control(HOSTILE, HOSTILE, 0.4, behind=0.1, note=HOSTILE)

@@ -30,7 +30,9 @@ def write_result(result: DebiasResult, path: Path | str) -> str:
         StorageError: The file could not be written.
     """
     document = {"schema_version": SCHEMA_VERSION, **_plain(dataclasses.asdict(result))}
-    return write_json(path, document, sort_keys=False)  # the order of dictionaries and settings says something
+    return write_json(
+        path, document, sort_keys=False
+    )  # the order of dictionaries and settings says something
 
 
 def read_result(path: Path | str) -> DebiasResult:
