@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from urllib.parse import quote
 
 from markupsafe import Markup, escape
@@ -114,10 +115,12 @@ def front(points: Sequence[FrontPoint], chosen: int) -> Markup:
     axes = _FrontAxes.of([point for _, point in placed])
     order = sorted((point.kl, point.spread) for _, point in placed)
     corners = [(axes.x(kl), axes.y(spread)) for kl, spread in order]
-    path = [_line(a[0], a[1], b[0], b[1], "joint") for a, b in zip(corners, corners[1:], strict=False)]
+    path = [_line(a[0], a[1], b[0], b[1], "joint") for a, b in pairwise(corners)]
     marks = [_front_point(k, point, axes, chosen=k == chosen) for k, point in placed]
     words = "; ".join(f"{k + 1}: {point_in_words(point)}" for k, point in placed)
-    description = f"Pareto front, spread left against KL divergence per token. {words or 'No point can be drawn'}."
+    description = (
+        f"Pareto front, spread left against KL divergence per token. {words or 'No point can be drawn'}."
+    )
     return _svg([*axes.drawn(), *path, *marks], FRONT_HEIGHT, "front", "Pareto front", description)
 
 
@@ -141,7 +144,11 @@ def _placeable(point: FrontPoint) -> bool:
 def _front_point(index: int, point: FrontPoint, axes: _FrontAxes, *, chosen: bool) -> Markup:
     x, y = axes.x(point.kl), axes.y(point.spread)
     label = f"{index + 1}, chosen" if chosen else f"{index + 1}"
-    ring = Markup('<circle class="ring" cx="{}%" cy="{}" r="9"/>').format(_digits(x), _digits(y)) if chosen else ""
+    ring = (
+        Markup('<circle class="ring" cx="{}%" cy="{}" r="9"/>').format(_digits(x), _digits(y))
+        if chosen
+        else ""
+    )
     return Markup(
         '<a href="{href}"><title>{words}</title>{ring}'
         '<circle class="{css}" cx="{x}%" cy="{y}" r="5"/>{text}</a>'

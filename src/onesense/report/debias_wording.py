@@ -174,7 +174,7 @@ def _controls_clause(result: DebiasResult) -> str:
         standings = [standing_of(control, key) for key in metrics]
         where = next((one for one in found if one in standings), None)
         if where is not None:
-            found[where].append(wording.clean(control.name))
+            found[where].append(_quoted(control.name))
     drawn = [draw for draw in group.draws if any(_matches(standing_of(draw, key)) for key in metrics)]
     if drawn:
         found[Standing.TIED].append(f"{len(drawn)} of {len(group.draws)} random draws of features")
@@ -195,6 +195,11 @@ def _all_of(peers: int, draws: int) -> str:
     if draws:
         parts.append("the only random draw" if draws == 1 else f"all {draws} random draws of features")
     return wording.joined(parts)
+
+
+def _quoted(name: str) -> str:
+    """The name of a control, which may have commas in it."""
+    return f"“{wording.clean(name)}”"
 
 
 def _names(names: Sequence[str]) -> str:
@@ -226,7 +231,7 @@ def _standings(peers: Sequence[tuple[str, Standing]]) -> str:
         return "no control but random features was run"
     parts = []
     for standing in (Standing.AHEAD, Standing.TIED, Standing.UNKNOWN):
-        names = [wording.clean(name) for name, one in peers if one is standing]
+        names = [_quoted(name) for name, one in peers if one is standing]
         if names:
             parts.append(f"{wording.joined(names)} {standing.value}")
     less = sum(standing is Standing.BEHIND for _, standing in peers)
