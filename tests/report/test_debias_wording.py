@@ -83,8 +83,8 @@ def test_a_control_did_as_well() -> None:
 def test_a_control_did_better() -> None:
     text = verdict(RESULTS["a control is ahead"])
     assert text.endswith(
-        "at the same KL, “residual basis, same learning” did better and “random directions, same learning” did as well, "
-        "as far as the data tell."
+        "at the same KL, “residual basis, same learning” did better and “random directions, same learning” did as "
+        "well, as far as the data tell."
     )
 
 

@@ -93,16 +93,17 @@ def control_sections(result: DebiasResult) -> list[ControlSection]:
 
 
 def _forest(result: DebiasResult, group: ControlGroup, key: MetricKey) -> Forest | None:
-    measured = [(one, metric) for one in group.members if (metric := metric_of(one, key)) is not None]
-    shown = [(one, metric) for one, metric in measured if one not in group.draws]
-    draws = [metric.reduction.value for one, metric in measured if one in group.draws]
-    if not measured:
+    single = (one for one in group.members if one not in group.draws)
+    shown = [(one, metric) for one in single if (metric := metric_of(one, key)) is not None]
+    draws = random_draws(group, key)
+    if not shown and draws is None:
         return None
     intervals = [metric.reduction for _, metric in shown if debias_svg.drawable(metric.reduction)]
-    scale = debias_svg.ForestScale.of([*intervals, *(Interval(x, x, x) for x in draws)])
+    points = [Interval(x, x, x) for x in (draws.values if draws else ())]
+    scale = debias_svg.ForestScale.of([*intervals, *points])
     lines = [_forest_line(one, metric, scale, recipe=one is group.recipe) for one, metric in shown]
     if draws:
-        lines.append(_forest_draws(draws, [standing_of(one, key) for one in group.draws], scale))
+        lines.append(_forest_draws(draws, scale))
     axis = debias_svg.forest_axis(scale, _AXIS_WORDS)
     return Forest(title=metric_name(result, key), axis=axis, lines=lines)
 
@@ -119,7 +120,7 @@ def _forest_line(
     drawn = debias_svg.drawable(reduction)
     return ForestLine(
         name=name,
-        note="" if recipe or control.reached else "below the target’s KL",
+        note=_edits(control.edits) + ("" if recipe or control.reached else ", not at the target’s KL"),
         reduction=percent(reduction.value),
         reduction_interval=between,
         lead=wording.NOTHING if behind is None else wording.number(100 * behind.value, 0, signed=True),
@@ -131,24 +132,61 @@ def _forest_line(
     )
 
 
-def _forest_draws(
-    values: Sequence[float], standings: Sequence[Standing], scale: debias_svg.ForestScale
-) -> ForestLine:
-    matching = sum(standing in (Standing.AHEAD, Standing.TIED) for standing in standings)
-    middle, between = _median_and_range(values)
-    words = f"{len(values)} random draws: median {middle} of the bias gone, from lowest to highest {between}"
+def _edits(count: int) -> str:
+    return f"{count} edit{'' if count == 1 else 's'}"
+
+
+def _forest_draws(draws: RandomDraws, scale: debias_svg.ForestScale) -> ForestLine:
+    words = f"{draws.name}: median {draws.reduction} of the bias gone, lowest and highest {draws.reduction_interval}"
     return ForestLine(
-        name=f"{len(values)} random draws of features",
+        name=draws.name,
         note="a dot each; median [lowest, highest]",
-        reduction=middle,
-        reduction_interval=between,
+        reduction=draws.reduction,
+        reduction_interval=draws.reduction_interval,
         lead=wording.NOTHING,
         lead_interval="",
         p=wording.NOTHING,
-        said=f"{matching or 'none'} did as well or better",
-        css="tied" if matching else "behind",
-        plot=debias_svg.draws_row(values, scale, words),
+        said=f"{draws.short} or better",
+        css="tied" if draws.matching else "behind",
+        plot=debias_svg.draws_row(draws.values, scale, words),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class RandomDraws:
+    """Draws of random features on one metric, taken together.
+
+    Attributes:
+        values: What each took of the bias.
+        matching: How many did as well as the recipe, or better.
+        reduction: Their median as text.
+        reduction_interval: Lowest and highest as text.
+    """
+
+    values: tuple[float, ...]
+    matching: int
+    reduction: str
+    reduction_interval: str
+
+    @property
+    def name(self) -> str:
+        """What they are."""
+        return f"{len(self.values)} random draws of features"
+
+    @property
+    def short(self) -> str:
+        """How they do against the recipe."""
+        return f"{self.matching or 'none'} did as well"
+
+
+def random_draws(group: ControlGroup, key: MetricKey) -> RandomDraws | None:
+    """The draws of random features on a metric; None where there are none."""
+    measured = [(draw, metric) for draw in group.draws if (metric := metric_of(draw, key)) is not None]
+    if not measured:
+        return None
+    values = tuple(metric.reduction.value for _, metric in measured)
+    matching = sum(standing_of(draw, key) in (Standing.AHEAD, Standing.TIED) for draw, _ in measured)
+    return RandomDraws(values, matching, *_median_and_range(values))
 
 
 def _median_and_range(values: Sequence[float]) -> tuple[str, str]:
