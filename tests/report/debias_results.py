@@ -41,6 +41,7 @@ TEXTS = (
     TextPair("The secretary said that", " her boss was away.", " the boss was away."),
 )
 SPREAD = ("spread", "nats", "lower", "bias", None, None, 3)
+MARGIN = ("margin", "nats", "higher", "ability", None, None, 3)
 FACTS = ("accuracy", "%", "higher", "ability", None, 50.0, 1)
 
 
@@ -155,6 +156,7 @@ def audit_with(
     *,
     spread: tuple[float, float] = (0.533, 0.311),
     right: tuple[float, float] = (97.4, 97.1),
+    margin: str | None = None,
 ) -> AuditResult:
     """An audit of three sets.
 
@@ -163,10 +165,12 @@ def audit_with(
         facts: Verdict on the accuracy of gender facts.
         spread: Before and after.
         right: Share of facts that are right, before and after.
+        margin: Verdict on the margin of facts; None where it is not measured.
     """
+    known = [(*FACTS, *right, 0.4, facts), *([(*MARGIN, 4.1, 3.3, 0.1, margin)] if margin else [])]
     sets = [
         ("Occupations, held-out", "occupations-held-out", "held-out", [(*SPREAD, *spread, 0.02, bias)]),
-        ("Gender facts, held-out", "gender-facts-held-out", "guard", [(*FACTS, *right, 0.4, facts)]),
+        ("Gender facts, held-out", "gender-facts-held-out", "guard", known),
         STANDARD[-1],
     ]
     return audit(benchmarks=[benchmark(*one, compared=True) for one in sets])

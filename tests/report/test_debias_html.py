@@ -134,7 +134,8 @@ def test_numbers_of_the_first_screen_have_intervals() -> None:
     source = debias_page(result())
     text = text_of(source[source.index('id="numbers"') : source.index('id="texts"')])
     for part in (
-        "Occupations, held out · slope 2.240 → 0.702 nats/share 95 % intervals: [1.907, 2.573] → [0.369, 1.035]",
+        "Occupations, held out · slope 2.240 → 0.702 nats/share",
+        "95 % intervals: [1.907, 2.573] → [0.369, 1.035]",
         "Difference −1.538 [−1.738, −1.338]: better",
         "Gender facts · accuracy 97.40 → 96.88 %",
         "KL to the base model · KL 0.0000 → 0.0121 nats/token",
@@ -170,9 +171,7 @@ def test_the_front_has_a_linked_point_for_each_recipe() -> None:
     assert links[2].findtext("title") == (
         "Recipe 3, chosen: KL 0.0097, spread left 52 %, facts kept 96 %, 38 features"
     )
-    dots = [
-        [c for c in link.findall("circle") if c.attrib["class"] in ("point", "chosen")][0] for link in links
-    ]
+    dots = [next(c for c in link.findall("circle") if c.attrib["class"] != "ring") for link in links]
     assert [dot.attrib["class"] for dot in dots] == ["point", "point", "chosen", "point"]
     across = [float(dot.attrib["cx"].rstrip("%")) for dot in dots]
     down = [float(dot.attrib["cy"]) for dot in dots]
@@ -196,7 +195,8 @@ def test_edited_features_say_what_is_known() -> None:
     source = debias_page(result())
     table = text_of(table_with(source, "Edited features, the most important first"))
     for part in (
-        "101 blocks.15.hook_resid_post fires at 1.37 % of positions × 0.18 less 0.050 0.105 +0.59 +0.012 0.0004 56 %",
+        "101 blocks.15.hook_resid_post fires at 1.37 % of positions × 0.18 less 0.050 0.105 +0.59 +0.012",
+        "+0.012 0.0004 56 %",
         "KL 0.0078",
         "promotes ␣she ␣her herself ↵ ‹U+200B›",
         "+0.61 “The nurse said that”",

@@ -33,9 +33,9 @@ def said(bias: str, facts: str, **changes: object) -> str:
 
 def test_bias_fell_and_nothing_else_moved() -> None:
     assert said("better", "no detectable change", proof=proof()) == (
-        "On occupations that nothing was tuned on, gender bias fell by 42 % (spread 0.533 → 0.311 nats), and gender "
-        "facts show no detectable change (97.4 → 97.1 % right); at the same KL, all 4 controls and all 20 random "
-        "draws of features did less."
+        "On occupations that nothing was tuned on, gender bias fell by 42 % (spread 0.533 → 0.311 nats), and "
+        "gender facts show no detectable change (97.4 → 97.1 % right); at the same KL, all 4 controls "
+        "and all 20 random draws of features did less."
     )
 
 
@@ -46,8 +46,8 @@ def test_facts_fell_too() -> None:
 
 def test_nothing_changed() -> None:
     assert verdict(RESULTS["no change"]) == (
-        "No change of gender bias can be detected on held-out occupations (spread 0.533 → 0.529 nats), and gender "
-        "facts show no detectable change (97.4 → 97.1 % right)."
+        "No change of gender bias can be detected on held-out occupations (spread 0.533 → 0.529 nats), and "
+        "gender facts show no detectable change (97.4 → 97.1 % right)."
     )
 
 
@@ -57,11 +57,21 @@ def test_facts_alone_fell() -> None:
     assert text.endswith("and gender facts fell (97.4 → 97.1 % right).")
 
 
+def test_facts_that_stay_right_by_less() -> None:
+    made = result(audit=audit_with("better", "no detectable change", margin="worse"))
+    assert (
+        ", but the margin of gender facts fell too (4.100 → 3.300 nats), while gender facts show no "
+        "detectable change (97.4 → 97.1 % right);"
+    ) in verdict(made)
+    steady = result(audit=audit_with("better", "no detectable change", margin="no detectable change"))
+    assert "margin" not in verdict(steady)
+
+
 def test_bias_rose() -> None:
     made = result(audit=audit_with("worse", "better", spread=(0.5, 0.6)))
     assert verdict(made).startswith(
-        "On occupations that nothing was tuned on, gender bias rose by 20 % (spread 0.500 → 0.600 nats), and gender "
-        "facts got better"
+        "On occupations that nothing was tuned on, gender bias rose by 20 % (spread 0.500 → 0.600 nats), and "
+        "gender facts got better"
     )
 
 
@@ -83,8 +93,8 @@ def test_a_control_did_as_well() -> None:
 def test_a_control_did_better() -> None:
     text = verdict(RESULTS["a control is ahead"])
     assert text.endswith(
-        "at the same KL, “residual basis, same learning” did better and “random directions, same learning” did as "
-        "well, as far as the data tell."
+        "at the same KL, “residual basis, same learning” did better and “random directions, same learning” "
+        "did as well, as far as the data tell."
     )
 
 
@@ -111,9 +121,14 @@ def test_without_proof() -> None:
 
 
 def test_without_audit_nothing_is_proved() -> None:
+    tuned = (
+        "On the occupations that it was tuned on, the recipe leaves 52 % of the spread of “she” against "
+        "“he”; "
+    )
+    assert verdict(RESULTS["neither"]) == f"{tuned}no held-out audit was run, so nothing is proved."
     assert verdict(RESULTS["no audit"]) == (
-        "On the occupations that it was tuned on, the recipe leaves 52 % of the spread of “she” against “he”; no "
-        "held-out set was measured, so nothing is proved."
+        f"{tuned}no held-out audit was run, but beside controls: at the same KL, all 4 controls and all 20 "
+        "random draws of features did less."
     )
     assert verdict(result(**EMPTY)) == "No recipe was found, so nothing was changed and nothing is proved."
 
@@ -166,9 +181,9 @@ def test_controls_are_compared_at_their_own_cost() -> None:
 def test_findings_say_where_a_control_does_as_well() -> None:
     sentences = control_findings(RESULTS["a control is ahead"])
     assert sentences[0] == (
-        "Occupations, held out · slope, at KL 0.0097: “residual basis, same learning” did better; “random directions, "
-        "same learning” did as well, as far as the data tell; 4 did less; of 20 random draws of features none did as "
-        "well or better."
+        "Occupations, held out · slope, at KL 0.0097: “residual basis, same learning” did better; “random "
+        "directions, same learning” did as well, as far as the data tell; 4 did less; of 20 random draws of "
+        "features none did as well or better."
     )
     assert "no control does as well as the recipe (4 did less)" in control_findings(result())[0]
     assert "p = 0.048" in sentences[-1]

@@ -83,7 +83,7 @@ def metric_keys(proof: Proof | None) -> list[MetricKey]:
 
 
 def headline_metrics(result: DebiasResult) -> list[MetricKey]:
-    """The metrics of the first benchmark that the one-screen table shows; all of it where no audit says which."""
+    """The headline metrics of the first benchmark; all of its metrics where no audit says which are."""
     keys = metric_keys(result.proof)
     first = [key for key in keys if key[0] == keys[0][0]]
     benchmarks = result.audit.benchmarks if result.audit else []
@@ -102,7 +102,7 @@ def metric_of(control: ControlResult, key: MetricKey) -> ControlMetric | None:
 
 
 def standing_of(control: ControlResult, key: MetricKey) -> Standing:
-    """How a control does against the recipe: ahead or behind only where the interval of the difference says so."""
+    """How a control does against the recipe: ahead or behind only where the interval says so."""
     metric = metric_of(control, key)
     if metric is None or metric.behind is None:
         return Standing.UNKNOWN

@@ -137,7 +137,8 @@ def _edits(count: int) -> str:
 
 
 def _forest_draws(draws: RandomDraws, scale: debias_svg.ForestScale) -> ForestLine:
-    words = f"{draws.name}: median {draws.reduction} of the bias gone, lowest and highest {draws.reduction_interval}"
+    between = draws.reduction_interval
+    words = f"{draws.name}: median {draws.reduction} of the bias gone, lowest and highest {between}"
     return ForestLine(
         name=draws.name,
         note="a dot each; median [lowest, highest]",

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import takewhile
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -24,6 +23,20 @@ _TEXTS_AT_ONCE = 2
 _FEATURES_AT_ONCE = 12
 _CANDIDATES = 30
 _NO_INTERVAL = "tune split, one measurement: no interval"
+_QUESTIONS = (
+    (
+        "Gender bias",
+        "How much “she” against “he” depends on the occupation, where nothing tells the gender. 0 is best.",
+    ),
+    (
+        "Gender facts",
+        "Whether it still knows who is a woman and who a man: queens, fathers, actresses. Higher is better.",
+    ),
+    (
+        "Price",
+        "How far it drifts from the unedited model on ordinary text. KL 0 is not at all; lower is better.",
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +117,8 @@ def debias_page(result: DebiasResult) -> str:
     """The whole run as a standalone page of HTML.
 
     It loads nothing and runs nothing: style and plots are inline, and its content security policy refuses the
-    rest. Names, tokens and texts are escaped; blanks and characters that nobody sees are shown in tokens. The only
-    addresses in it are those of the recipes, relative to the page.
+    rest. Names, tokens and texts are escaped; blanks and characters that nobody sees are shown in tokens. The
+    only addresses in it are those of the recipes, relative to the page.
     """
     texts = [_text(pair) for pair in result.texts]
     edited = [_feature(one.evidence, one) for one in result.edited]
@@ -177,38 +190,19 @@ def _between(source: str, start: str, end: str) -> str:
 
 def _cards(result: DebiasResult) -> list[_Card]:
     audit, point = result.audit, words.chosen_point(result)
-    bias, facts = words.bias_row(audit), words.facts_row(audit)
-    cost = [row for row in (words.kl_row(audit), words.perplexity_row(audit)) if row is not None]
-    tuned = audit is None and point is not None
-    return [
-        _Card(
-            "Gender bias",
-            "How much “she” against “he” depends on the occupation in a sentence that tells no gender. 0 is best.",
-            [_figure(bias)]
-            if bias
-            else [_tuned("spread left on tune occupations", percent(point.spread))]
-            if tuned and point
-            else [],
-        ),
-        _Card(
-            "Gender facts",
-            "Whether it still knows who is a woman and who a man: queens, fathers, actresses. Higher is better.",
-            [_figure(facts)]
-            if facts
-            else [_tuned("margin of tune facts kept", percent(point.facts))]
-            if tuned and point
-            else [],
-        ),
-        _Card(
-            "Price",
-            "How far it drifts from the unedited model on ordinary text. KL 0 is not at all; lower is better.",
-            [_figure(row) for row in cost]
-            if cost
-            else [_tuned("KL, nats per token", small(point.kl))]
-            if tuned and point
-            else [],
-        ),
+    rows = [
+        [words.bias_row(audit)],
+        [words.facts_row(audit)],
+        [words.kl_row(audit), words.perplexity_row(audit)],
     ]
+    figures = [[_figure(row) for row in several if row is not None] for several in rows]
+    if audit is None and point is not None:
+        figures = [
+            [_tuned("spread left on tune occupations", percent(point.spread))],
+            [_tuned("margin of tune facts kept", percent(point.facts))],
+            [_tuned("KL, nats per token", small(point.kl))],
+        ]
+    return [_Card(*question, found) for question, found in zip(_QUESTIONS, figures, strict=True)]
 
 
 def _figure(row: Row) -> _Figure:
@@ -285,8 +279,8 @@ def _feature(found: FeatureEvidence, edit: EditedFeature | None = None) -> _Feat
     )
 
 
-def _optional(value: float | None, shown: Any) -> str:
-    return wording.NOTHING if value is None else str(shown(value))
+def _optional(value: float | None, shown: Callable[[float], str]) -> str:
+    return wording.NOTHING if value is None else shown(value)
 
 
 def _prompts(prompts: Sequence[tuple[str, float]]) -> list[tuple[str, str]]:

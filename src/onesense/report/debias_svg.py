@@ -1,6 +1,7 @@
 """Plots of a run of debias as inline SVG: the Pareto front, and rows of a forest plot of reductions.
 
-Across, positions are percentages, so a plot stretches with its box while dots, lines and letters keep their size.
+Across, positions are percentages, so a plot stretches with its box while dots, lines and letters keep their
+size.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class ForestScale:
 
     @classmethod
     def of(cls, intervals: Iterable[Interval]) -> ForestScale:
-        """The scale on which 0, 1 and all intervals have room, within bounds; what lies beyond stands at the edge."""
+        """The scale on which 0, 1 and all intervals have room; what lies out of bounds stands at the edge."""
         ends = [x for one in intervals for x in (one.value, one.low, one.high) if math.isfinite(x)]
         low, high = min([0.0, *ends]), max([1.0, *ends])
         return cls(max(low - 0.05, _LEAST), min(high + 0.05, _MOST))

@@ -53,13 +53,18 @@ def percent_interval(low: float, high: float, *, signed: bool = False) -> str:
 
 
 def bias_row(audit: AuditResult | None) -> Row | None:
-    """The metric that stands for bias: spread (else slope) over held-out occupations; None if not measured."""
+    """What stands for bias: spread (else slope) over held-out occupations; None if not measured."""
     return _first_row(audit, "occupations", Split.HELD_OUT, ("spread", "slope"))
 
 
 def facts_row(audit: AuditResult | None) -> Row | None:
     """How many held-out gender facts are right; None if not measured."""
     return _first_row(audit, "gender-facts", Split.GUARD, ("accuracy",))
+
+
+def margin_row(audit: AuditResult | None) -> Row | None:
+    """By how much held-out gender facts are right; None if not measured."""
+    return _first_row(audit, "gender-facts", Split.GUARD, ("margin",))
 
 
 def kl_row(audit: AuditResult | None) -> Row | None:
@@ -108,24 +113,26 @@ def before_after(metric: MetricResult) -> str:
 
 def verdict(result: DebiasResult) -> str:
     """What the whole run says, in one sentence made from its numbers."""
-    point = chosen_point(result)
     if result.audit is None:
-        if point is None:
-            return "No recipe was found, so nothing was changed and nothing is proved."
-        return (
-            f"On the occupations that it was tuned on, the recipe leaves {percent(point.spread)} of the spread of "
-            "“she” against “he”; no held-out set was measured, so nothing is proved."
-        )
-    bias, facts = bias_row(result.audit), facts_row(result.audit)
+        return _unaudited(result)
+    bias, facts, margin = bias_row(result.audit), facts_row(result.audit), margin_row(result.audit)
     fell = bias is not None and bias.metric.verdict is Verdict.BETTER
-    facts_fell = facts is not None and facts.metric.verdict is Verdict.WORSE
-    parts = [
-        _bias_clause(bias),
-        f", {'but' if fell and facts_fell else 'and'} {_facts_clause(facts, too=fell)}",
-    ]
-    if fell:
-        parts.append(f"; {_controls_clause(result)}")
-    return f"{''.join(parts)}."
+    but = fell and any(row is not None and row.metric.verdict is Verdict.WORSE for row in (facts, margin))
+    said = f"{_bias_clause(bias)}, {'but' if but else 'and'} {_facts_clause(facts, margin, too=fell)}"
+    return f"{said}; {_controls_clause(result)}." if fell else f"{said}."
+
+
+def _unaudited(result: DebiasResult) -> str:
+    point = chosen_point(result)
+    if point is None:
+        return "No recipe was found, so nothing was changed and nothing is proved."
+    ending = (
+        "so nothing is proved" if result.proof is None else f"but beside controls: {_controls_clause(result)}"
+    )
+    return (
+        f"On the occupations that it was tuned on, the recipe leaves {percent(point.spread)} of the spread "
+        f"of “she” against “he”; no held-out audit was run, {ending}."
+    )
 
 
 def _bias_clause(row: Row | None) -> str:
@@ -146,20 +153,23 @@ def _bias_clause(row: Row | None) -> str:
             return f"Whether gender bias changed on held-out occupations cannot be told {numbers}"
 
 
-def _facts_clause(row: Row | None, *, too: bool) -> str:
+def _facts_clause(row: Row | None, margin: Row | None, *, too: bool) -> str:
     if row is None:
         return "gender facts were not measured"
-    metric = row.metric
+    metric, also = row.metric, " too" if too else ""
     numbers = f"({before_after(metric)} right)"
     match metric.verdict:
         case Verdict.WORSE:
-            return f"gender facts fell{' too' if too else ''} {numbers}"
+            return f"gender facts fell{also} {numbers}"
         case Verdict.BETTER:
-            return f"gender facts got better {numbers}"
+            said = f"gender facts got better {numbers}"
         case Verdict.NO_DETECTABLE_CHANGE | Verdict.IDENTICAL:
-            return f"gender facts show no detectable change {numbers}"
+            said = f"gender facts show no detectable change {numbers}"
         case _:
-            return f"whether gender facts changed cannot be told {numbers}"
+            said = f"whether gender facts changed cannot be told {numbers}"
+    if margin is not None and margin.metric.verdict is Verdict.WORSE:
+        return f"the margin of gender facts fell{also} ({before_after(margin.metric)}), while {said}"
+    return said
 
 
 def _controls_clause(result: DebiasResult) -> str:
@@ -213,15 +223,15 @@ def control_findings(result: DebiasResult) -> list[str]:
     sentences = []
     for group in control_groups(result.proof):
         for key in headline_metrics(result):
-            sentences.append(
-                f"{metric_name(result, key)}, at KL {small(group.target_kl)}: "
-                f"{_standings([(c.name, standing_of(c, key)) for c in group.peers])}{_draws(group.draws, key)}."
-            )
+            peers = [(control.name, standing_of(control, key)) for control in group.peers]
+            where = f"{metric_name(result, key)}, at KL {small(group.target_kl)}"
+            sentences.append(f"{where}: {_standings(peers)}{_draws(group.draws, key)}.")
     for name, (p, ahead) in (result.proof.null if result.proof else {}).items():
         benchmark, _, metric = name.partition("/")
         sentences.append(
-            f"{metric_name(result, (benchmark, metric))}: p = {wording.probability(p)} of random features doing as "
-            f"well by rank; the recipe is {wording.number(ahead, 1)} standard deviations ahead of their mean."
+            f"{metric_name(result, (benchmark, metric))}: the chance that features drawn at random do as "
+            f"well is p = {wording.probability(p)} by rank; the recipe is {wording.number(ahead, 1)} standard "
+            "deviations ahead of their mean."
         )
     return sentences
 
