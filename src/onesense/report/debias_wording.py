@@ -230,8 +230,8 @@ def control_findings(result: DebiasResult) -> list[str]:
         benchmark, _, metric = name.partition("/")
         sentences.append(
             f"{metric_name(result, (benchmark, metric))}: the chance that features drawn at random do as "
-            f"well is p = {wording.probability(p)} by rank; the recipe is {wording.number(ahead, 1)} standard "
-            "deviations ahead of their mean."
+            f"well is p = {wording.probability(p)} by rank; the recipe is {wording.number(ahead, 1)} "
+            "standard deviations ahead of their mean."
         )
     return sentences
 
