@@ -1,0 +1,287 @@
+"""A run of debias as one page that needs nothing else: no network, no script, no other file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import takewhile
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from onesense.bias.results import AuditResult, MetricResult
+from onesense.debias.results import DebiasResult, EditedFeature, FeatureEvidence, FrontPoint, TextPair
+from onesense.report import debias_svg, wording
+from onesense.report import debias_wording as words
+from onesense.report.audit_html import audit_page
+from onesense.report.debias_forest import control_sections
+from onesense.report.debias_wording import percent, small, visible
+from onesense.report.wording import Row
+
+_TEXTS_AT_ONCE = 2
+_FEATURES_AT_ONCE = 12
+_CANDIDATES = 30
+_NO_INTERVAL = "tune split, one measurement: no interval"
+_QUESTIONS = (
+    (
+        "Gender bias",
+        "How much “she” against “he” depends on the occupation, where nothing tells the gender. 0 is best.",
+    ),
+    (
+        "Gender facts",
+        "Whether it still knows who is a woman and who a man: queens, fathers, actresses. Higher is better.",
+    ),
+    (
+        "Price",
+        "How far it drifts from the unedited model on ordinary text. KL 0 is not at all; lower is better.",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Figure:
+    """A number of the first screen: every field is text."""
+
+    label: str
+    before: str
+    before_interval: str
+    after: str
+    after_interval: str
+    unit: str
+    difference: str
+    said: str
+    css: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Card:
+    """One question of the first screen, and the numbers that answer it."""
+
+    title: str
+    meaning: str
+    figures: list[_Figure]
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """A continuation before and after, cut where the two part."""
+
+    prompt: str
+    shared: str
+    before: str
+    after: str
+    same: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Point:
+    """A recipe of the front: every field is text."""
+
+    number: int
+    chosen: bool
+    budget: str
+    kl: str
+    spread: str
+    slope: str
+    facts: str
+    features: str
+    recipe: str
+    href: str
+    content_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Feature:
+    """A feature, and its edit if it has one: every field is text."""
+
+    hook_point: str
+    feature: int
+    factor: str
+    threshold: str
+    without_spread: str
+    without_kl: str
+    bias: str
+    toward: str
+    fact: str
+    kl: str
+    density: str
+    swapped: str
+    gender_words: str
+    promoted: list[str]
+    suppressed: list[str]
+    prompts: list[tuple[str, str]]
+
+
+def debias_page(result: DebiasResult) -> str:
+    """The whole run as a standalone page of HTML.
+
+    It loads nothing and runs nothing: style and plots are inline, and its content security policy refuses the
+    rest. Names, tokens and texts are escaped; blanks and characters that nobody sees are shown in tokens. The
+    only addresses in it are those of the recipes, relative to the page.
+    """
+    texts = [_text(pair) for pair in result.texts]
+    edited = [_feature(one.evidence, one) for one in result.edited]
+    candidates = [_feature(one) for one in result.candidates[:_CANDIDATES]]
+    page = (
+        _environment()
+        .get_template("debias.html.j2")
+        .render(
+            result=result,
+            title=f"Gender bias of {wording.clean(result.model)}, before and after",
+            verdict=words.verdict(result),
+            point=words.chosen_point(result),
+            places=len({one.evidence.hook_point for one in result.edited}),
+            cards=_cards(result),
+            texts=texts[:_TEXTS_AT_ONCE],
+            more_texts=texts[_TEXTS_AT_ONCE:],
+            front=debias_svg.front(result.front, result.chosen) if result.front else None,
+            points=[_point(k, point, chosen=k == result.chosen) for k, point in enumerate(result.front)],
+            edited=edited[:_FEATURES_AT_ONCE],
+            more_edited=edited[_FEATURES_AT_ONCE:],
+            candidates=candidates,
+            controls=control_sections(result),
+            findings=words.control_findings(result),
+            collateral=words.collateral(result),
+            audit=None if result.audit is None else _audit_body(result.audit),
+            settings={key: words.setting(value) for key, value in result.settings.items()},
+            seconds={key: wording.number(value, 1) for key, value in result.seconds.items()},
+            small=small,
+            footer=_audit_footer(),
+        )
+    )
+    # half of a surrogate pair has no bytes in UTF-8
+    return page.encode("utf-8", errors="replace").decode("utf-8")
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("onesense.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        finalize=_shown,
+    )
+
+
+def _shown(value: object) -> object:
+    """Text without control and direction characters, whichever way it came into the template."""
+    return words.printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _audit_body(audit: AuditResult) -> Markup:
+    """What the audit's own page has between its heading and its footer; the texts in it are escaped there."""
+    return Markup(_between(audit_page(audit), "<main>", "</main>"))
+
+
+def _audit_footer() -> Markup:
+    """The audit's footer, which holds no value."""
+    loader = PackageLoader("onesense.report")
+    source, _, _ = loader.get_source(_environment(), "audit.html.j2")
+    return Markup(_between(source, "<footer>", "</footer>"))
+
+
+def _between(source: str, start: str, end: str) -> str:
+    return source.partition(start)[2].partition(end)[0]
+
+
+def _cards(result: DebiasResult) -> list[_Card]:
+    audit, point = result.audit, words.chosen_point(result)
+    rows = [
+        [words.bias_row(audit)],
+        [words.facts_row(audit)],
+        [words.kl_row(audit), words.perplexity_row(audit)],
+    ]
+    figures = [[_figure(row) for row in several if row is not None] for several in rows]
+    if audit is None and point is not None:
+        figures = [
+            [_tuned("spread left on tune occupations", percent(point.spread))],
+            [_tuned("margin of tune facts kept", percent(point.facts))],
+            [_tuned("KL, nats per token", small(point.kl))],
+        ]
+    return [_Card(*question, found) for question, found in zip(_QUESTIONS, figures, strict=True)]
+
+
+def _figure(row: Row) -> _Figure:
+    metric, after, change = row.metric, row.metric.after, row.metric.change
+    digits = metric.decimals
+    return _Figure(
+        label=row.name,
+        before=wording.number(metric.before.value, digits),
+        before_interval=wording.interval(metric.before.low, metric.before.high, digits),
+        after="" if after is None else wording.number(after.value, digits),
+        after_interval="" if after is None else wording.interval(after.low, after.high, digits),
+        unit=wording.clean(metric.unit),
+        difference="" if change is None else _difference(metric),
+        said=metric.verdict.value,
+        css=metric.verdict.name.lower().replace("_", "-"),
+    )
+
+
+def _difference(metric: MetricResult) -> str:
+    change, digits = metric.change, metric.decimals
+    if change is None:
+        return ""
+    value = wording.number(change.difference, digits, signed=True)
+    return f"{value} {wording.interval(change.low, change.high, digits, signed=True)}"
+
+
+def _tuned(label: str, value: str) -> _Figure:
+    return _Figure(label, "", "", value, "", "", "", _NO_INTERVAL, "measured")
+
+
+def _text(pair: TextPair) -> _Text:
+    agreeing = takewhile(lambda both: both[0] == both[1], zip(pair.before, pair.after, strict=False))
+    shared = "".join(one for one, _ in agreeing)
+    if pair.before != pair.after:
+        shared = shared[: max(shared.rfind(" "), shared.rfind("\n")) + 1]  # whole words part
+    cut = len(shared)
+    return _Text(pair.prompt, shared, pair.before[cut:], pair.after[cut:], pair.before == pair.after)
+
+
+def _point(index: int, point: FrontPoint, *, chosen: bool) -> _Point:
+    return _Point(
+        number=index + 1,
+        chosen=chosen,
+        budget=small(point.budget),
+        kl=small(point.kl),
+        spread=percent(point.spread, 1),
+        slope=percent(point.slope, 1),
+        facts=percent(point.facts, 1),
+        features=str(point.features),
+        recipe=wording.clean(point.recipe),
+        href=debias_svg.recipe_link(point.recipe),
+        content_hash=wording.clean(point.content_hash)[:12],
+    )
+
+
+def _feature(found: FeatureEvidence, edit: EditedFeature | None = None) -> _Feature:
+    return _Feature(
+        hook_point=wording.clean(found.hook_point),
+        feature=found.feature,
+        factor="" if edit is None else f"× {wording.number(edit.factor, 2)}",
+        threshold="" if edit is None or edit.threshold == 0 else f"less {wording.number(edit.threshold, 3)}",
+        without_spread=_optional(None if edit is None else edit.without_spread, percent),
+        without_kl=_optional(None if edit is None else edit.without_kl, small),
+        bias=wording.number(found.bias, 3),
+        toward=wording.number(found.toward_women, 2, signed=True),
+        fact=wording.number(found.fact, 3, signed=True),
+        kl=small(found.kl),
+        density=percent(found.density, 2),
+        swapped=_optional(found.swapped, lambda value: wording.number(value, 2, signed=True)),
+        gender_words=wording.probability(found.gender_words),
+        promoted=[visible(token) for token in found.promoted],
+        suppressed=[visible(token) for token in found.suppressed],
+        prompts=_prompts(found.prompts),
+    )
+
+
+def _optional(value: float | None, shown: Callable[[float], str]) -> str:
+    return wording.NOTHING if value is None else shown(value)
+
+
+def _prompts(prompts: Sequence[tuple[str, float]]) -> list[tuple[str, str]]:
+    return [(wording.clean(text), wording.number(nats, 2, signed=True)) for text, nats in prompts]
