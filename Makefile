@@ -19,11 +19,12 @@ $(VENV)/.ready: requirements.lock requirements-demo.lock pyproject.toml
 	$(PIP) install --no-deps --no-build-isolation -e .
 	touch $@
 
-# The features of a real model, then a steered text beside an unsteered one.
+# The features of a real model, a steered text beside an unsteered one, and a model with less gender bias.
 demo: setup
 	$(BIN)/onesense extract demo --run-folder onesense-runs/demo --max-tokens 50000
 	$(BIN)/onesense steer demo --run-folder onesense-runs/demo --edit $(DEMO_EDIT) --prompt "$(DEMO_PROMPT)" \
 	  --temperature 0.7 --max-new-tokens 30
+	$(BIN)/onesense debias demo --run-folder onesense-runs/demo-debias
 
 # Feature 3748 at block 15 fires on gardens, kitchens and parks (docs/demo-dictionaries.md).
 DEMO_EDIT   := 3748:direction_add:0.5:norm

@@ -103,6 +103,13 @@ def test_it_carries_what_its_units_need_and_nothing_else(recipe: Recipe) -> None
     assert recipe.parts[0].max_activation == {4: 3.5}
 
 
+def test_a_changed_copy_has_a_hash_of_its_own(recipe: Recipe) -> None:
+    before = recipe.content_hash
+    changed = recipe.model_copy(update={"note": recipe.note + " and more"})
+    assert changed.content_hash != before
+    assert Recipe.from_json(changed.to_json()) == changed
+
+
 def test_the_hash_does_not_depend_on_the_order_of_keys(recipe: Recipe) -> None:
     value = recipe.to_json()
     turned = dict(reversed(value.items()))

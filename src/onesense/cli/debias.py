@@ -59,6 +59,16 @@ def debias_command(
     max_features: Annotated[
         int, typer.Option("--max-features", help="Features that a recipe may edit.", rich_help_panel=_DEBIAS)
     ] = 50,
+    templates: Annotated[
+        int,
+        typer.Option(
+            "--templates",
+            min=1,
+            help="Templates in which find reads each occupation; other prompts and text go along. Fewer is faster, and "
+            "knows less.",
+            rich_help_panel=_DEBIAS,
+        ),
+    ] = 6,
     max_density: Annotated[
         float,
         typer.Option(
@@ -136,7 +146,14 @@ def debias_command(
         choose=choose if choose is not None else 0.01 if 0.01 in budgets else budgets[len(budgets) // 2],
         max_features=max_features,
         thresholds=thresholds,
-        find=FindSettings(max_density=max_density, text=text, seed=settings.seed),
+        find=FindSettings(
+            templates=templates,
+            people_templates=templates // 3,
+            passages=16 * templates,
+            max_density=max_density,
+            text=text,
+            seed=settings.seed,
+        ),
         tune=TuneSettings(steps=steps, learning_rate=learning_rate),
         audit=audit,
         controls=controls,

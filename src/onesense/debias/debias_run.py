@@ -300,7 +300,7 @@ class DebiasRun:
         by_template: dict[str, list[Contrast]] = {}
         for one in pair_contrasts(self.settings.pairs, seed=seed):
             by_template.setdefault(one.group, []).append(one)
-        people = of_templates(people_contrasts(), self.settings.find.people_templates * 2)
+        people = of_templates(people_contrasts(), 2 * max(1, self.settings.find.people_templates))
         neutral = [occupation_contrasts(), people, *by_template.values()]
         passages = ordinary_passages(self.model, self.settings.find, self.settings.tuning_passages)
         return Objective(self.model, neutral, fact_contrasts(), passages, start=self.start, seed=seed)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -111,7 +110,7 @@ class Recipe(Checked):
     parts: tuple[Part, ...] = ()
     note: str = ""
 
-    @cached_property
+    @property
     def content_hash(self) -> str:
         """SHA-256 of the recipe as canonical JSON (sorted keys, no spaces), as 64 hexadecimal digits."""
         return _hash(self.model_dump(mode="json"))
