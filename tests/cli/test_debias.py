@@ -9,7 +9,7 @@ import pytest
 from command_line import Run
 from onesense.steer.recipe import read_recipe
 
-SMALL = ("--templates", 1, "--steps", 1, "--quiet", "--no-check")
+SMALL = ("--templates", 1, "--steps", 1, "--max-density", 1, "--quiet", "--no-check")
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ from onesense.store.run_folder import RunFolder
 
 _STRONGEST = 2.0
 # Edits at several depths act on one another, which the first order does not see: KL comes out higher.
-_DEARER = 2.0
+_DEARER = 6.0
 _TOKENS_OF_A_TEXT = 24
 
 
