@@ -12,6 +12,7 @@ from typing import Any
 
 from onesense.bias.results import AuditResult
 from onesense.debias.results import (
+    Continuation,
     ControlMetric,
     ControlResult,
     DebiasResult,
@@ -20,7 +21,6 @@ from onesense.debias.results import (
     FrontPoint,
     Interval,
     Proof,
-    TextPair,
 )
 
 if __package__ in (None, ""):
@@ -31,14 +31,14 @@ from report.audits import HOSTILE, STANDARD, audit, benchmark, hostile_audit
 TOKENS = (" she", " her", "herself", "\n", "\u200b", "\u202erev", "</script>", "שלום", "  ", "\u0301")
 PROMPTS = (("The nurse said that", 0.61), ("The plumber <b>told</b> us that", -0.42))
 TEXTS = (
-    TextPair(
+    Continuation(
         "The nurse came in, and",
         " she said that her shift was over. She had been on the ward since six.",
         " they said that the shift was over. Nobody had been on the ward since six.",
     ),
-    TextPair("The engineer took", " his laptop and left.", " the laptop and left."),
-    TextPair("My sister said that", " she would call later.", " she would call later."),
-    TextPair("The secretary said that", " her boss was away.", " the boss was away."),
+    Continuation("The engineer took", " his laptop and left.", " the laptop and left."),
+    Continuation("My sister said that", " she would call later.", " she would call later."),
+    Continuation("The secretary said that", " her boss was away.", " the boss was away."),
 )
 SPREAD = ("spread", "nats", "lower", "bias", None, None, 3)
 MARGIN = ("margin", "nats", "higher", "ability", None, None, 3)
@@ -194,7 +194,7 @@ def hostile_result() -> DebiasResult:
         model=HOSTILE, dictionaries={HOSTILE: HOSTILE}, splits=(HOSTILE,), screened=(HOSTILE,),
         candidates=(bad,), front=front, edited=(EditedFeature(bad, 0.2, 0.1),), audit=hostile_audit(),
         proof=Proof(controls, {HOSTILE: (0.5, 0.1)}, (HOSTILE,)),
-        texts=(TextPair(HOSTILE, f"{HOSTILE}\n\nmore", HOSTILE),),
+        texts=(Continuation(HOSTILE, f"{HOSTILE}\n\nmore", HOSTILE),),
         settings={HOSTILE: HOSTILE, "nested": {HOSTILE: [HOSTILE]}}, seconds={HOSTILE: 1.0}, notes=(HOSTILE,),
     )  # fmt: skip
 

@@ -13,6 +13,7 @@ from onesense.debias.find import Found
 from onesense.debias.learned_bases import learned_recipes
 from onesense.debias.proof.benchmarks import proof_benchmarks
 from onesense.debias.proof.prove import prove
+from onesense.debias.proof.settings import ProofSettings
 from onesense.debias.proof.variants import ERASURE, KINDS, SANITY
 from onesense.debias.results import DebiasResult, Proof
 from onesense.debias.settings import DebiasSettings
@@ -120,12 +121,14 @@ def _proof(work: DebiasRun, recipe: Recipe, found: Found) -> Proof | None:
             dictionaries={one.hook_point.name: one for one in work.dictionaries},
             densities=work.densities(found),
             learned=learned,
-            draws=settings.control_draws,
-            kinds=KINDS if every else (SANITY, ERASURE),
-            only=() if every else _FEW,
-            benchmarks=proof_benchmarks(quick=not every),
-            bootstrap_draws=settings.audit.draws,
-            seed=settings.seed,
+            settings=ProofSettings(
+                kinds=KINDS if every else (SANITY, ERASURE),
+                only=() if every else _FEW,
+                draws=settings.control_draws,
+                benchmarks=proof_benchmarks(quick=not every),
+                bootstrap_draws=settings.audit.draws,
+                seed=settings.seed,
+            ),
             stages=work.stages,
         )
     return replace(proof, notes=(*proof.notes, *notes))

@@ -30,7 +30,7 @@ from onesense.debias.describe import describe
 from onesense.debias.divergence import KlMeter
 from onesense.debias.find import Found, find, of_templates, ordinary_passages
 from onesense.debias.objective import Objective
-from onesense.debias.results import EditedFeature, FrontPoint, TextPair
+from onesense.debias.results import Continuation, EditedFeature, FrontPoint
 from onesense.debias.selection import Selection, select
 from onesense.debias.settings import DebiasSettings
 from onesense.debias.stored_evidence import read_found, write_found
@@ -196,7 +196,7 @@ class DebiasRun:
         ]
         return sorted(edited, key=lambda one: -abs(one.factor - 1) * one.evidence.bias)
 
-    def texts(self, recipe: Recipe) -> list[TextPair]:
+    def texts(self, recipe: Recipe) -> list[Continuation]:
         """The prompts, continued without and with the recipe, with the same noise."""
         if not self.settings.prompts:
             return []
@@ -212,7 +212,7 @@ class DebiasRun:
                     sampling=Sampling(temperature=0.7),
                     seed=self.settings.seed,
                 )
-                pairs.append(TextPair(prompt, made.unsteered[0].text, made.steered[0].text))
+                pairs.append(Continuation(prompt, made.unsteered[0].text, made.steered[0].text))
                 progress(number, len(self.settings.prompts))
         return pairs
 

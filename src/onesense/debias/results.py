@@ -164,7 +164,7 @@ class Proof:
 
 
 @dataclass(frozen=True, slots=True)
-class TextPair:
+class Continuation:
     """A continuation by the unedited and by the edited model, same prompt, same noise."""
 
     prompt: str
@@ -203,7 +203,7 @@ class DebiasResult:
     edited: tuple[EditedFeature, ...]
     audit: AuditResult | None
     proof: Proof | None
-    texts: tuple[TextPair, ...]
+    texts: tuple[Continuation, ...]
     settings: dict[str, object]
     seconds: dict[str, float]
     notes: tuple[str, ...]

@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from onesense.bias.results import AuditResult, MetricResult
-from onesense.debias.results import DebiasResult, EditedFeature, FeatureEvidence, FrontPoint, TextPair
+from onesense.debias.results import Continuation, DebiasResult, EditedFeature, FeatureEvidence, FrontPoint
 from onesense.report import debias_svg, wording
 from onesense.report import debias_wording as words
 from onesense.report.audit_html import audit_page
@@ -233,7 +233,7 @@ def _tuned(label: str, value: str) -> _Figure:
     return _Figure(label, "", "", value, "", "", "", _NO_INTERVAL, "measured")
 
 
-def _text(pair: TextPair) -> _Text:
+def _text(pair: Continuation) -> _Text:
     agreeing = takewhile(lambda both: both[0] == both[1], zip(pair.before, pair.after, strict=False))
     shared = "".join(one for one, _ in agreeing)
     if pair.before != pair.after:

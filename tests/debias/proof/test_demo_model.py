@@ -13,6 +13,7 @@ from onesense.debias.controls.calibrate import divergence_of
 from onesense.debias.controls.documents import calibration_requests
 from onesense.debias.divergence import KlMeter
 from onesense.debias.proof.prove import prove
+from onesense.debias.proof.settings import ProofSettings
 from onesense.model.language_model import LanguageModel
 from onesense.sae.load import load_dictionary
 from onesense.steer.edit import Edit, Operation
@@ -39,11 +40,13 @@ def test_a_recipe_against_the_harness_and_a_random_draw(demo_model: LanguageMode
         tmp_path / "run",
         dictionaries={POINT: dictionary},
         densities={POINT: density},
-        draws=2,
-        kinds=["sanity", "random"],
-        benchmarks=[FewOccupations(Split.HELD_OUT, templates=1)],
-        calibration=requests,
-        bootstrap_draws=200,
+        settings=ProofSettings(
+            draws=2,
+            kinds=("sanity", "random"),
+            benchmarks=[FewOccupations(Split.HELD_OUT, templates=1)],
+            calibration=requests,
+            bootstrap_draws=200,
+        ),
     )
     mine, identity, rebuilt, *draws = proof.controls
     assert mine.kl == pytest.approx(divergence_of(demo_model, requests, recipe), abs=1e-6)

@@ -21,6 +21,7 @@ from onesense.debias.divergence import KlMeter
 from onesense.debias.proof import prove as prove_module
 from onesense.debias.proof.benchmarks import proof_benchmarks
 from onesense.debias.proof.prove import prove
+from onesense.debias.proof.settings import ProofSettings
 from onesense.debias.proof.variants import by_fingerprint, scaled_recipe
 from onesense.debias.results import Proof
 from onesense.errors import ConfigurationError, IncompatibleError, NotFoundError
@@ -103,15 +104,24 @@ def _few_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def run(tiny_llama: LanguageModel, tuned: Any, requests: list[Request]) -> Any:
     def call(folder: Path, **changes: Any) -> Proof:
-        settings: dict[str, Any] = {
+        given = {
             "dictionaries": tuned.dictionaries,
             "densities": tuned.densities,
+            **{
+                name: changes.pop(name)
+                for name in ("dictionaries", "densities", "learned")
+                if name in changes
+            },
+        }
+        settings: dict[str, Any] = {
             "draws": 3,
             "benchmarks": _benchmarks(),
             "calibration": requests,
             "bootstrap_draws": 100,
         }
-        return prove(tiny_llama, tuned.recipe, folder, **{**settings, **changes})
+        return prove(
+            tiny_llama, tuned.recipe, folder, **given, settings=ProofSettings(**{**settings, **changes})
+        )
 
     return call
 
@@ -291,9 +301,7 @@ def test_a_recipe_that_changes_nothing_is_refused(
             tmp_path / "run",
             dictionaries=tuned.dictionaries,
             densities=tuned.densities,
-            kinds=["sanity"],
-            benchmarks=_benchmarks(),
-            calibration=requests,
+            settings=ProofSettings(kinds=("sanity",), benchmarks=_benchmarks(), calibration=requests),
         )
 
 
@@ -311,11 +319,13 @@ def test_a_dictionary_that_is_not_given_is_loaded(
             tmp_path / name,
             dictionaries=dictionaries,
             densities={given.point.name: tuned.densities[given.point.name]},
-            draws=2,
-            kinds=["random"],
-            benchmarks=_benchmarks(),
-            calibration=requests,
-            bootstrap_draws=100,
+            settings=ProofSettings(
+                draws=2,
+                kinds=("random",),
+                benchmarks=_benchmarks(),
+                calibration=requests,
+                bootstrap_draws=100,
+            ),
         )
         for name, dictionaries in (("loaded", {}), ("in-memory", {"mine": given.dictionary}))
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,17 +11,15 @@ from torch import Tensor
 from onesense.bias.benchmark import Benchmark
 from onesense.bias.data.folder import recording
 from onesense.bias.measuring import Reading, read_items
-from onesense.bias.scoring.requests import Request
 from onesense.bias.scoring.scorer import ModelScorer
 from onesense.debias.controls.documents import calibration_requests
 from onesense.debias.divergence import KlMeter
-from onesense.debias.proof.benchmarks import proof_benchmarks, require_held_out
 from onesense.debias.proof.erasure_variants import erasure_pairs, erasure_variants
 from onesense.debias.proof.measuring import EqualTerms, measure_variants
+from onesense.debias.proof.settings import ProofSettings
 from onesense.debias.proof.summary import summarize
 from onesense.debias.proof.variants import (
     ERASURE,
-    KINDS,
     LEARNED,
     RANDOM,
     SANITY,
@@ -34,7 +31,7 @@ from onesense.debias.proof.variants import (
 )
 from onesense.debias.results import Proof
 from onesense.engine.stages import Silent, Stages
-from onesense.errors import ConfigurationError, NotFoundError
+from onesense.errors import NotFoundError
 from onesense.model.language_model import LanguageModel
 from onesense.sae.dictionary import Dictionary
 from onesense.steer.recipe import Recipe
@@ -59,15 +56,8 @@ def prove(
     *,
     dictionaries: Mapping[str, Dictionary],
     densities: Mapping[str, Tensor],
-    target_kl: float | None = None,
     learned: Mapping[str, Recipe] | None = None,
-    draws: int = 20,
-    kinds: Sequence[str] = KINDS,
-    only: Sequence[str] = (),
-    benchmarks: Sequence[Benchmark] | None = None,
-    calibration: Sequence[Request] | None = None,
-    bootstrap_draws: int = 10_000,
-    seed: int = 0,
+    settings: ProofSettings | None = None,
     stages: Stages | None = None,
 ) -> Proof:
     """Compare a recipe with other ways of changing the model as much, on data that nothing was tuned on.
@@ -81,47 +71,31 @@ def prove(
         run_folder: Where strengths and scores are kept; made if it does not exist.
         dictionaries: Dictionaries in memory, under any key; those that are missing are loaded.
         densities: Firing rates of the recipe's dictionaries, [d_sae], by fingerprint or hook point.
-        target_kl: KL to bring everything to, nats per token; None for the recipe's own.
         learned: Recipes of the same learning on other bases, by name.
-        draws: Draws of random features; they are scored on the first benchmark that has its data.
-        kinds: Which controls: some of ``KINDS``.
-        only: Beginnings of the names of controls; the others are left out. Empty for all.
-        benchmarks: Held-out and guard benchmarks; None for all of ``proof_benchmarks``.
-        calibration: Texts on which KL is measured; None for passages that no audit reads.
-        bootstrap_draws: Draws of clusters for the intervals.
-        seed: Of everything that is drawn.
+        settings: Which controls, on what.
         stages: Told about progress.
 
     Raises:
-        ConfigurationError: A benchmark is not held out; the recipe changes nothing, or has an edit without a
-            strength; an unknown kind; firing rates are missing.
+        ConfigurationError: The recipe changes nothing, or has an edit without a strength; firing rates are missing.
         NotFoundError: No benchmark has its data, or a dictionary is missing.
         IncompatibleError: Another model or dictionary, or the folder holds another proof.
         NumericalError: Logits are NaN.
         LockedError: Another process writes there.
     """
-    stages = stages or Silent()
-    benchmarks = proof_benchmarks(quick=False) if benchmarks is None else benchmarks
-    _check(benchmarks, kinds, target_kl, draws=draws, bootstrap_draws=bootstrap_draws, seed=seed)
-    found = _read(model, benchmarks, stages)
+    stages, settings = stages or Silent(), settings or ProofSettings()
+    found = _read(model, settings.held_out(), stages)
     with stages.stage("Fitting controls", "kinds"):
         known = by_fingerprint(dictionaries.values())
         known |= by_fingerprint(group.dictionary for group in recipe.groups(model, known))
-        variants, notes = _named(model, recipe, known, learned or {}, kinds, seed)
-        if only:
-            variants = [variants[0], *(one for one in variants[1:] if one.name.startswith(tuple(only)))]
+        variants, notes = _named(model, recipe, known, learned or {}, settings)
         drawn: list[Variant] = []
-        if RANDOM in kinds:
-            drawn = random_variants(model, recipe, known, densities, draws=draws, seed=seed)
-    texts = (
-        calibration_requests(model, passages=_PASSAGES, tokens=_TOKENS)
-        if calibration is None
-        else calibration
-    )
-    terms = EqualTerms(model, KlMeter(model, texts), target_kl, found.data, seed, stages)
+        if RANDOM in settings.kinds:
+            drawn = random_variants(model, recipe, known, densities, draws=settings.draws, seed=settings.seed)
+    texts = settings.calibration or calibration_requests(model, passages=_PASSAGES, tokens=_TOKENS)
+    terms = EqualTerms(model, KlMeter(model, texts), settings.target_kl, found.data, settings.seed, stages)
     folder = Path(run_folder)
     named = measure_variants(
-        terms, folder / "controls", variants, found.read, title="controls", target=target_kl
+        terms, folder / "controls", variants, found.read, title="controls", target=settings.target_kl
     )
     random = None
     if drawn:
@@ -130,41 +104,9 @@ def prove(
         )
     notes += [f"{key} was left out: {why}" for key, why in found.skipped.items()]
     with stages.stage("Statistics", "benchmarks") as progress:
-        return summarize(named, random, notes, draws=bootstrap_draws, seed=seed, progress=progress)
-
-
-def _check(
-    benchmarks: Sequence[Benchmark],
-    kinds: Sequence[str],
-    target_kl: float | None,
-    *,
-    draws: int,
-    bootstrap_draws: int,
-    seed: int,
-) -> None:
-    require_held_out(benchmarks)
-    unknown = [kind for kind in kinds if kind not in KINDS]
-    if unknown:
-        raise ConfigurationError(
-            f"There is no kind of control {unknown[0]!r}.", hint=f"Kinds: {', '.join(KINDS)}."
+        return summarize(
+            named, random, notes, draws=settings.bootstrap_draws, seed=settings.seed, progress=progress
         )
-    if target_kl is not None and not 0 < target_kl < math.inf:
-        raise ConfigurationError(
-            f"The KL to bring everything to is {target_kl}; it must be a number above 0.",
-            hint="Leave it out for the recipe's own.",
-        )
-    if RANDOM in kinds and draws < 1:
-        raise ConfigurationError(
-            f"Random features need at least one draw, not {draws}.",
-            hint=f"20 are usual; leave out the kind `{RANDOM}` for none.",
-        )
-    if bootstrap_draws < 1:
-        raise ConfigurationError(
-            f"The bootstrap needs at least one draw, not {bootstrap_draws}.",
-            hint="10,000 is the usual number.",
-        )
-    if seed < 0:
-        raise ConfigurationError(f"A seed is 0 or more, not {seed}.")
 
 
 def _read(model: LanguageModel, benchmarks: Sequence[Benchmark], stages: Stages) -> _Readings:
@@ -183,20 +125,21 @@ def _named(
     recipe: Recipe,
     dictionaries: Mapping[str, Dictionary],
     learned: Mapping[str, Recipe],
-    kinds: Sequence[str],
-    seed: int,
+    settings: ProofSettings,
 ) -> tuple[list[Variant], list[str]]:
     """The recipe and its controls but for random features, and why a control was left out."""
     variants = [recipe_variant(model, recipe, dictionaries)]
     groups = [group for group in recipe.groups(model, dictionaries) if group.edits]
     notes: list[str] = []
-    if SANITY in kinds:
+    if SANITY in settings.kinds:
         variants += sanity_variants(model, groups)
-    if ERASURE in kinds:
-        erasures, notes = erasure_variants(model, groups, erasure_pairs(model), seed=seed)
+    if ERASURE in settings.kinds:
+        erasures, notes = erasure_variants(model, groups, erasure_pairs(model), seed=settings.seed)
         variants += erasures
-    if LEARNED in kinds:
+    if LEARNED in settings.kinds:
         variants += [
             recipe_variant(model, one, dictionaries, name=name, kind=LEARNED) for name, one in learned.items()
         ]
+    if settings.only:
+        variants = [variants[0], *(one for one in variants[1:] if one.name.startswith(settings.only))]
     return variants, notes
