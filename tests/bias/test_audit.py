@@ -215,6 +215,10 @@ def test_an_interrupted_audit_goes_on_and_ends_in_the_same_bytes(
     assert len(again) == 3 - stop_after  # two shards of the pairs, one of the guard
     assert _digest(resumed) == _digest(whole)
     assert resumed.result == whole.result
+    shards = sorted(path.name for path in (tmp_path / "whole" / "partials").glob("*.safetensors"))
+    for name in shards:
+        one, other = ((tmp_path / run / "partials" / name).read_bytes() for run in ("run", "whole"))
+        assert one == other, name
 
 
 def test_a_folder_of_another_audit_is_refused(

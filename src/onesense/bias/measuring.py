@@ -126,22 +126,17 @@ def measure(
 
 
 def _measure_shard(reading: Reading, shard: Shard, scorer: ModelScorer) -> dict[str, Floats]:
-    variants = range(scorer.n_variants)
-    before = [scorer.changed_positions(variant) for variant in variants]
+    scorer.take_effects()  # a shard's bytes do not depend on what was scored before it
     try:
         tables = reading.benchmark.measure(reading.items[shard.start : shard.stop], scorer)
     except OnesenseError as error:
         raise type(error)(f"{reading.benchmark.key}: {error.message}", hint=error.hint) from error
-    effect = [
-        [scorer.changed_positions(variant) - before[variant], scorer.largest_dose(variant)]
-        for variant in variants
-    ]
     tensors = {
         f"{variant}/{name}": np.ascontiguousarray(column, dtype=np.float64)
         for variant, table in enumerate(tables)
         for name, column in table.items()
     }
-    return {**tensors, _EFFECT: np.array(effect, dtype=np.float64)}
+    return {**tensors, _EFFECT: np.array(scorer.take_effects(), dtype=np.float64)}
 
 
 def _from_tensors(tensors: dict[str, Floats], n_variants: int) -> list[dict[str, Floats]]:

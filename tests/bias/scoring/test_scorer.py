@@ -285,9 +285,12 @@ def test_what_the_edits_did_is_counted(tiny_llama: LanguageModel) -> None:
     scorer = ModelScorer(tiny_llama, [None, nothing, something])
     base, same, _ = scorer.score(REQUESTS)
     assert base == same
-    assert [scorer.changed_positions(number) for number in range(3)][:2] == [0, 0]
-    assert scorer.changed_positions(2) > 0
-    assert scorer.largest_dose(2) > 0
+    effects = scorer.take_effects()
+    assert effects[:2] == [(0, 0.0), (0, 0.0)]
+    positions, dose = effects[2]
+    assert positions > 0
+    assert dose > 0
+    assert scorer.take_effects() == [(0, 0.0)] * 3
 
 
 def test_the_model_is_left_as_it_was(tiny_llama: LanguageModel) -> None:

@@ -130,13 +130,17 @@ class ModelScorer:
         """See ``Scorer``."""
         return self.model.max_context
 
-    def changed_positions(self, variant: int) -> int:
-        """At how many positions the edits of a variant changed an activation so far."""
-        return self._variants[variant].positions
+    def take_effects(self) -> list[tuple[int, float]]:
+        """What the edits of each variant did since this was last asked.
 
-    def largest_dose(self, variant: int) -> float:
-        """The largest mean relative dose of a batch so far; above 1 the edit outweighs the activation."""
-        return self._variants[variant].largest_dose
+        Returns:
+            For each variant the positions at which an activation changed, and the largest mean relative dose of a
+            batch; above 1 the edit outweighs the activation.
+        """
+        effects = [(one.positions, one.largest_dose) for one in self._variants]
+        for one in self._variants:
+            one.positions, one.largest_dose = 0, 0.0
+        return effects
 
     def token_ids(self, text: str) -> list[int]:
         """See ``Scorer``."""

@@ -64,16 +64,6 @@ class MeasuredVariants:
     effects: Sequence[Effect]
 
 
-class _ShardScorer(ModelScorer):
-    """A scorer that forgets a dose once it was told, so that a shard's bytes do not depend on those before it."""
-
-    def largest_dose(self, variant: int) -> float:
-        """The largest mean relative dose of a batch since this was last asked."""
-        found = super().largest_dose(variant)
-        self._variants[variant].largest_dose = 0.0
-        return found
-
-
 def measure_variants(
     terms: EqualTerms,
     folder: Path,
@@ -104,7 +94,7 @@ def measure_variants(
         with terms.stages.stage(f"Equal KL: {title}", "variants") as progress:
             found = _calibrate(run, terms.meter, variants, target, progress)
         edits = [one.group(at.strength) for one, at in zip(variants, found, strict=True)]
-        scorer = _ShardScorer(terms.model, [None, *edits])
+        scorer = ModelScorer(terms.model, [None, *edits])
         with terms.stages.stage(f"Scoring: {title}", "items") as progress:
             measured, effects = measure(readings, scorer, run, progress)
     return MeasuredVariants(found[0].kl if target is None else target, variants, found, measured, effects[1:])
