@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from interp_engine.hooks import HookManager
@@ -22,7 +22,7 @@ from onesense.bias.scoring.layout import layout_of
 from onesense.bias.scoring.passes import first_block, forward_arguments, read_inputs, skipping
 from onesense.bias.scoring.requests import Request
 from onesense.debias.contrasts import Contrast
-from onesense.debias.forward import frozen
+from onesense.debias.forward import frozen, keeps_some_logits
 from onesense.errors import ConfigurationError, NumericalError
 from onesense.model.hook_points import HookPoint
 from onesense.model.hooks import model_lock
@@ -51,6 +51,13 @@ class Attributions:
     tokens: Tensor
     fired: tuple[Tensor, ...]
     latents: tuple[Tensor, ...]
+
+
+class _Quantity(NamedTuple):
+    """A number for each row of a batch: at which nodes it needs logits, and what it is."""
+
+    nodes: Callable[[ScoringBatch], Tensor]
+    value: Callable[[Tensor, ScoringBatch], Tensor]
 
 
 def contrast_attributions(
@@ -87,15 +94,17 @@ def contrast_attributions(
         words.append((women.ids[fork], men.ids[fork]))
     chosen = torch.tensor(words)
 
+    def last(batch: ScoringBatch) -> Tensor:
+        return torch.tensor([int(batch.origin[span.last]) for span in batch.spans])
+
     def log_odds(logits: Tensor, batch: ScoringBatch) -> Tensor:
         texts = torch.tensor([span.text for span in batch.spans])
-        last = torch.tensor([int(batch.origin[span.last]) for span in batch.spans])
-        pairs = logits[last.to(logits.device)].gather(1, chosen[texts].to(logits.device))
+        pairs = logits.gather(1, chosen[texts].to(logits.device))
         return pairs[:, 0] - pairs[:, 1]
 
     # The last id of an encoded text is never run, so a token stands there in its place.
     requests = [Request("", ids=(*ids, ids[-1]), start=len(ids)) for ids in prompts]
-    return _attributions(model, dictionaries, requests, log_odds, progress)
+    return _attributions(model, dictionaries, requests, _Quantity(last, log_odds), progress)
 
 
 def fisher_scores(
@@ -120,9 +129,12 @@ def fisher_scores(
     """
     generator = torch.Generator().manual_seed(seed)
 
+    def every(batch: ScoringBatch) -> Tensor:
+        return torch.from_numpy(batch.origin)
+
     def drawn(logits: Tensor, batch: ScoringBatch) -> Tensor:
-        nodes = torch.from_numpy(batch.origin).to(logits.device)
-        probabilities = logits[nodes].log_softmax(-1)
+        nodes = every(batch).to(logits.device)
+        probabilities = logits.log_softmax(-1)
         uniform = torch.rand(len(nodes), generator=generator).to(logits.device)
         reached = probabilities.detach().exp().cumsum(-1) < uniform[:, None]
         token = reached.sum(-1, keepdim=True).clamp_max(logits.shape[-1] - 1)
@@ -131,7 +143,7 @@ def fisher_scores(
         total = torch.zeros(batch.tokens.shape[0], device=logits.device).index_add(0, rows, steps)
         return total[: len(batch.spans)]
 
-    return _attributions(model, dictionaries, passages, drawn, progress)
+    return _attributions(model, dictionaries, passages, _Quantity(every, drawn), progress)
 
 
 def _fork(first: Sequence[int], second: Sequence[int]) -> int | None:
@@ -145,7 +157,7 @@ def _attributions(
     model: LanguageModel,
     dictionaries: Sequence[Dictionary],
     requests: Sequence[Request],
-    quantity: Callable[[Tensor, ScoringBatch], Tensor],
+    quantity: _Quantity,
     progress: Progress | None,
 ) -> Attributions:
     texts = dict(enumerate(encode_requests(model, requests)))
@@ -207,7 +219,7 @@ def _gradients(
     model: LanguageModel,
     batch: ScoringBatch,
     dictionaries: Sequence[Dictionary],
-    quantity: Callable[[Tensor, ScoringBatch], Tensor],
+    quantity: _Quantity,
 ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
     """The quantity of each row, and activations and gradients at each dictionary's hook point."""
     points = [dictionary.hook_point for dictionary in dictionaries]
@@ -219,8 +231,8 @@ def _gradients(
         resume = (begin, read_inputs(model, batch, [begin])[begin])
     found: dict[HookPoint, Tensor] = {}
     with model_lock(model), skipping(model, resume), frozen(model), _leaves(model, points, found):
-        output: Any = model.hf(**forward_arguments(model, batch))
-    values = quantity(output.logits.flatten(0, 1).float(), batch)
+        logits = _logits(model, batch, quantity.nodes(batch))
+    values = quantity.value(logits, batch)
     activations = [found[point] for point in points]
     gradients = [_flat(one) for one in torch.autograd.grad(values.sum(), activations)]
     if any(bool(gradient.isnan().any()) for gradient in gradients):
@@ -228,6 +240,20 @@ def _gradients(
             f"A gradient through `{model.name}` is NaN.", hint="Load the model in float32 (--dtype float32)."
         )
     return values.detach(), [_flat(one.detach()) for one in activations], gradients
+
+
+def _logits(model: LanguageModel, batch: ScoringBatch, nodes: Tensor) -> Tensor:
+    """Logits at some nodes of rows, float32 [nodes, vocabulary]; only their columns are made where that can be."""
+    width = batch.tokens.shape[1]
+    arguments = forward_arguments(model, batch)
+    columns = torch.arange(width)
+    if keeps_some_logits(model):
+        columns = (nodes % width).unique()
+        arguments["logits_to_keep"] = columns.to(model.device)
+    output: Any = model.hf(**arguments)
+    place = torch.searchsorted(columns, nodes % width)
+    logits: Tensor = output.logits[(nodes // width).to(model.device), place.to(model.device)].float()
+    return logits
 
 
 def _flat(activation: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -148,7 +149,7 @@ class DebiasRun:
             tunable = self._tunable(selection, found)
             self._tune(tunable, selection, budget)
             with self.stages.stage(f"Measuring KL {budget:g}", "recipes") as progress:
-                meter = self._meter()
+                meter = self._meter
                 strength = at_divergence(
                     lambda share: meter.measure(tunable.groups(share)), budget, highest=_STRONGEST
                 )
@@ -164,7 +165,7 @@ class DebiasRun:
         with self.timed("front"), self.stages.stage("Pareto front", "recipes") as progress:
             known: dict[str, dict[str, float]] = read_json(path) if path.exists() else {}
             if any(recipe.content_hash not in known for recipe in recipes):
-                tune_meter, meter = TuneMeter(self.model, self.start), self._meter()
+                tune_meter, meter = TuneMeter(self.model, self.start), self._meter
                 for number, recipe in enumerate(recipes, start=1):
                     groups = self._groups(recipe)
                     measures = tune_meter.measure(groups)
@@ -287,7 +288,7 @@ class DebiasRun:
 
             tune(
                 tunable,
-                self._objective(),
+                self._objective,
                 budget=budget,
                 settings=settings,
                 checkpoint=self.run.path / "partials" / f"tune-{budget:g}.safetensors",
@@ -295,7 +296,9 @@ class DebiasRun:
                 report=told,
             )
 
+    @cached_property
     def _objective(self) -> Objective:
+        """The same for every budget, so that what comes before the first edit is run once for all."""
         seed = self.settings.seed
         by_template: dict[str, list[Contrast]] = {}
         for one in pair_contrasts(self.settings.pairs, seed=seed):
@@ -305,6 +308,7 @@ class DebiasRun:
         passages = ordinary_passages(self.model, self.settings.find, self.settings.tuning_passages)
         return Objective(self.model, neutral, fact_contrasts(), passages, start=self.start, seed=seed)
 
+    @cached_property
     def _meter(self) -> KlMeter:
         requests = calibration_requests(
             self.model, passages=self.settings.calibration_passages, source=self.settings.find.text

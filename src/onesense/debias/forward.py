@@ -83,7 +83,7 @@ def token_logits(model: LanguageModel, texts: PreparedTexts, interventions: Sequ
     """Logits at ``texts.nodes`` with edits, float32 [nodes, vocabulary]; gradients flow to the edits' amounts."""
     batch = texts.batch
     arguments = forward_arguments(model, batch)
-    narrow = batch.tree and "logits_to_keep" in _parameters(model)
+    narrow = batch.tree and keeps_some_logits(model)
     if narrow:
         arguments["logits_to_keep"] = texts.nodes.to(model.device)
     lengths = [batch.tokens.shape[1]] if batch.prompt_lengths is None else batch.prompt_lengths
@@ -118,8 +118,9 @@ def frozen(model: LanguageModel) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-def _parameters(model: LanguageModel) -> Sequence[str]:
-    return list(inspect.signature(model.hf.forward).parameters)
+def keeps_some_logits(model: LanguageModel) -> bool:
+    """Whether the model can be asked for the logits of some columns only."""
+    return "logits_to_keep" in inspect.signature(model.hf.forward).parameters
 
 
 def _prepared(
