@@ -79,7 +79,7 @@ def debias_command(
     ] = 0.2,
     steps: Annotated[
         int, typer.Option("--steps", help="Steps of tuning for each budget.", rich_help_panel=_DEBIAS)
-    ] = 30,
+    ] = 24,
     learning_rate: Annotated[
         float, typer.Option("--learning-rate", help="Of Adam, at its highest.", rich_help_panel=_DEBIAS)
     ] = 0.03,

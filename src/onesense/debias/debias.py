@@ -24,7 +24,7 @@ from onesense.steer.recipe import Recipe
 from onesense.store.run_folder import RunFolder
 
 _CANDIDATES = 100
-_FEW = ("identity", "difference of means", "leace")
+_FEW = ("difference of means", "LEACE")
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +109,7 @@ def _proof(work: DebiasRun, recipe: Recipe, found: Found) -> Proof | None:
     folder = work.run.path / f"proof-{recipe.content_hash[:8]}"
     learned: dict[str, Recipe] = {}
     notes: list[str] = []
+    where = ", all points" if len(recipe.parts) > 1 else " at"
     with work.timed("controls"):
         if every:
             learned, notes = learned_recipes(
@@ -123,7 +124,7 @@ def _proof(work: DebiasRun, recipe: Recipe, found: Found) -> Proof | None:
             learned=learned,
             settings=ProofSettings(
                 kinds=KINDS if every else (SANITY, ERASURE),
-                only=() if every else _FEW,
+                only=() if every else ("identity", *(name + where for name in _FEW)),
                 draws=settings.control_draws,
                 benchmarks=proof_benchmarks(quick=not every),
                 bootstrap_draws=settings.audit.draws,

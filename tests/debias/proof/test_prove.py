@@ -331,3 +331,15 @@ def test_a_dictionary_that_is_not_given_is_loaded(
     ]
     assert proofs[0] == proofs[1]
     assert len(proofs[0].controls) == 3
+
+
+def test_controls_that_are_not_wanted_are_not_fitted(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_args: Any, **_options: Any) -> Any:
+        raise AssertionError("INLP was fitted")
+
+    monkeypatch.setattr("onesense.debias.proof.erasure_variants.inlp", never)
+    wanted = ("identity", "LEACE, all points")
+    found = run(tmp_path / "few", kinds=("sanity", "erasure"), only=wanted)
+    assert [one.name for one in found.controls[1:]] == list(wanted)

@@ -56,7 +56,12 @@ def erasure_pairs(model: LanguageModel) -> list[TextPair]:
 
 
 def erasure_variants(
-    model: LanguageModel, groups: Sequence[EditGroup], pairs: Sequence[TextPair], *, seed: int
+    model: LanguageModel,
+    groups: Sequence[EditGroup],
+    pairs: Sequence[TextPair],
+    *,
+    seed: int,
+    only: Sequence[str] = (),
 ) -> tuple[list[Variant], list[str]]:
     """Erasures at the hook point where the recipe edits most, and at all of its hook points.
 
@@ -68,6 +73,7 @@ def erasure_variants(
         groups: The edits of the recipe.
         pairs: Texts to fit on (see ``erasure_pairs``).
         seed: Of what INLP holds back, and of the shuffled labels.
+        only: Beginnings of names; methods of which none is wanted are not fitted. Empty for all.
 
     Returns:
         The variants, and why an erasure was left out.
@@ -84,6 +90,8 @@ def erasure_variants(
     variants: list[Variant] = []
     notes: list[str] = []
     for method in _methods(groups, edited, data, shuffled, seed):
+        if only and not any(name.startswith(method.name) or method.name.startswith(name) for name in only):
+            continue
         fitted = _fitted(method, points, notes)
         if len(fitted) > 1 and method.alone and main in fitted:
             variants.append(_variant(f"{method.name} at {main}", [fitted[main]], method.note))

@@ -134,7 +134,9 @@ def _named(
     if SANITY in settings.kinds:
         variants += sanity_variants(model, groups)
     if ERASURE in settings.kinds:
-        erasures, notes = erasure_variants(model, groups, erasure_pairs(model), seed=settings.seed)
+        erasures, notes = erasure_variants(
+            model, groups, erasure_pairs(model), seed=settings.seed, only=settings.only
+        )
         variants += erasures
     if LEARNED in settings.kinds:
         variants += [
