@@ -50,6 +50,7 @@ from onesense.store.atomic import read_json, write_json
 from onesense.store.provenance import provenance
 from onesense.store.run_folder import RunFolder
 
+_SECONDS = "seconds.json"
 _STRONGEST = 2.0
 # Edits at several depths act on one another, which the first order does not see: KL comes out higher.
 _DEARER = 6.0
@@ -63,7 +64,7 @@ class DebiasRun:
         run: The run folder.
         settings: What is wanted.
         dictionaries: One for each hook point, the earliest first.
-        seconds: How long each step took that was done in this call.
+        seconds: How long each step took, over all calls.
     """
 
     def __init__(
@@ -84,8 +85,8 @@ class DebiasRun:
                 )
         self.model, self.settings, self.stages = model, settings, stages
         self.dictionaries = sorted(dictionaries, key=lambda one: (one.hook_point.layer, one.hook_point.name))
-        self.start = min(first_block(one.hook_point) for one in self.dictionaries)
         self.seconds: dict[str, float] = {}
+        self.start = min(first_block(one.hook_point) for one in self.dictionaries)
         self.run = RunFolder.create_or_resume(
             run_folder,
             command="debias",
@@ -347,10 +348,13 @@ class DebiasRun:
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
-        """Note how long the block takes."""
+        """Note how long the block takes, beside what earlier calls took."""
         began = time.monotonic()
         yield
+        path = self.run.path / _SECONDS
+        self.seconds = read_json(path) if path.exists() else {}
         self.seconds[step] = round(self.seconds.get(step, 0.0) + time.monotonic() - began, 1)
+        write_json(path, self.seconds)
 
 
 def recipe_file(budget: float) -> str:

@@ -45,17 +45,16 @@ def describe(
         columns: The features as columns of the evidence.
     """
     W_U = unembedding(model)
-    vocabulary = model.vocabulary()
-    gendered = _gendered(vocabulary)
-    return [_one(dictionaries, found, column, W_U, vocabulary, gendered) for column in columns]
+    gendered = _gendered(model.vocabulary())
+    return [_one(model, dictionaries, found, column, W_U, gendered) for column in columns]
 
 
 def _one(
+    model: LanguageModel,
     dictionaries: Sequence[Dictionary],
     found: Found,
     column: int,
     W_U: torch.Tensor,
-    vocabulary: Sequence[str],
     gendered: NDArray[np.bool_],
 ) -> FeatureEvidence:
     evidence = found.evidence
@@ -75,8 +74,8 @@ def _one(
         kl=float(evidence.cost[column]),
         density=float(found.density[column]),
         swapped=None if np.isnan(swapped) else swapped,
-        promoted=tuple(vocabulary[token] for token in high[:_TOKENS]),
-        suppressed=tuple(vocabulary[token] for token in low[:_TOKENS]),
+        promoted=tuple(model.token_strings(high[:_TOKENS])),
+        suppressed=tuple(model.token_strings(low[:_TOKENS])),
         gender_words=_enrichment([*high, *low], gendered),
         prompts=_prompts(found, effects),
     )
