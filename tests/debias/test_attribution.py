@@ -101,3 +101,17 @@ def test_two_equal_words_are_refused(tiny_gpt2: LanguageModel) -> None:
     same = [Contrast("The nurse said that", "she", "she", "nurse", "nurse", "all", 0)]
     with pytest.raises(ConfigurationError, match="begin with the same tokens"):
         contrast_attributions(tiny_gpt2, [dictionary_at(POINTS[0])], same)
+
+
+def test_few_firing_latents_are_counted_as_many_are(
+    tiny_llama: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dictionaries = [dictionary_at(point) for point in POINTS]
+    found = []
+    for share in (0.0, 1.0):
+        monkeypatch.setattr("onesense.debias.attribution._SPARSE", share)
+        found.append(contrast_attributions(tiny_llama, dictionaries, _contrasts()))
+    dense, sparse = found
+    for name in ("effects", "fired", "latents"):
+        for one, other in zip(getattr(dense, name), getattr(sparse, name), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)

@@ -32,6 +32,7 @@ from onesense.sae.dictionary import Dictionary
 Progress = Callable[[int, int | None], None]
 _TOKENS_ON_CPU = 512
 _TOKENS_ON_GPU = 4096
+_SPARSE = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,9 +165,7 @@ def _attributions(
     size = _TOKENS_ON_CPU if model.device.type == "cpu" else _TOKENS_ON_GPU
     values = torch.zeros(len(texts))
     tokens = torch.zeros(len(texts))
-    effects = tuple(torch.zeros(len(texts), dictionary.d_sae) for dictionary in dictionaries)
-    fired = tuple(torch.zeros(dictionary.d_sae) for dictionary in dictionaries)
-    summed = tuple(torch.zeros(dictionary.d_sae) for dictionary in dictionaries)
+    tallies = [_Tally(dictionary, len(texts)) for dictionary in dictionaries]
     done = 0
     for batch in row_batches(texts, size):
         where = torch.tensor([span.text for span in batch.spans])
@@ -174,33 +173,51 @@ def _attributions(
         values[where] = found.cpu()
         counted = _counted(model, batch)
         tokens[where] = counted.sum(1).float()
-        for number, dictionary in enumerate(dictionaries):
-            latents, rows = _latents(dictionary, activations[number], counted)
-            along = _along(dictionary, activations[number], gradients[number], counted)
-            total = torch.zeros(counted.shape[0], dictionary.d_sae, device=along.device)
-            effects[number][where] = total.index_add(0, rows.to(along.device), latents * along).cpu()
-            fired[number].add_((latents > 0).sum(0).cpu())
-            summed[number].add_(latents.sum(0).cpu())
+        for tally, hidden, gradient in zip(tallies, activations, gradients, strict=True):
+            tally.add(where, hidden, gradient, counted)
         done += len(batch.spans)
         if progress is not None:
             progress(done, len(texts))
-    return Attributions(values, effects, tokens, fired, summed)
+    return Attributions(
+        values,
+        tuple(tally.effects for tally in tallies),
+        tokens,
+        tuple(tally.fired for tally in tallies),
+        tuple(tally.latents for tally in tallies),
+    )
 
 
-def _latents(dictionary: Dictionary, hidden: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
-    """The latents at the positions that count, [positions, d_sae], and the row of each position."""
-    rows, columns = counted.nonzero(as_tuple=True)
-    return dictionary.encode(hidden[rows, columns].float()).float(), rows
+class _Tally:
+    """Sums over positions for one dictionary; see ``Attributions``."""
 
+    def __init__(self, dictionary: Dictionary, texts: int) -> None:
+        self._dictionary = dictionary
+        self.effects = torch.zeros(texts, dictionary.d_sae)
+        self.fired = torch.zeros(dictionary.d_sae)
+        self.latents = torch.zeros(dictionary.d_sae)
 
-def _along(dictionary: Dictionary, hidden: Tensor, gradient: Tensor, counted: Tensor) -> Tensor:
-    """The slope along every decoder row at the positions that count, [positions, d_sae]."""
-    rows, columns = counted.nonzero(as_tuple=True)
-    features = torch.arange(dictionary.d_sae, device=dictionary.device)
-    along = gradient[rows, columns].float() @ dictionary.decoder_rows(features).T
-    if dictionary.preparation.normalization.per_token:
-        along = along * dictionary.token_scale(hidden[rows, columns].float())
-    return along
+    def add(self, where: Tensor, hidden: Tensor, gradient: Tensor, counted: Tensor) -> None:
+        """Count the positions of a batch whose rows are the texts ``where``."""
+        dictionary = self._dictionary
+        rows, columns = counted.nonzero(as_tuple=True)
+        inputs, slopes = hidden[rows, columns].float(), gradient[rows, columns].float()
+        if dictionary.preparation.normalization.per_token:
+            slopes = slopes * dictionary.token_scale(inputs)
+        latents = dictionary.encode(inputs).float()
+        self.fired += (latents > 0).sum(0).cpu()
+        self.latents += latents.sum(0).cpu()
+        total = torch.zeros(len(where), dictionary.d_sae, device=latents.device)
+        positions, features = latents.nonzero(as_tuple=True)
+        if len(positions) < _SPARSE * latents.numel():
+            # Few latents fire: only their decoder rows are needed, however many features there are.
+            used, place = features.unique(return_inverse=True)
+            decoder = dictionary.decoder_rows(used)[place]
+            effects = latents[positions, features] * (slopes[positions] * decoder).sum(-1)
+            total.index_put_((rows[positions], features), effects, accumulate=True)
+        else:
+            every = torch.arange(dictionary.d_sae, device=dictionary.device)
+            total.index_add_(0, rows, latents * (slopes @ dictionary.decoder_rows(every).T))
+        self.effects[where] = total.cpu()
 
 
 def _counted(model: LanguageModel, batch: ScoringBatch) -> Tensor:
