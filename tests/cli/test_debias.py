@@ -86,7 +86,7 @@ def test_features_are_set_by_hand_and_audited(
         "--suite", "none",
     )  # fmt: skip
     assert outcome.code == 0, outcome.err
-    assert "feature 3  scale 0.2" in outcome.err
+    assert "feature 3  scale 0.2" in outcome.out
     (part,) = read_recipe(recipe).parts
     assert [(edit.feature, edit.amount) for edit in part.edits] == [(3, 0.2), (5, 0.0)]
     again = tmp_path / "again.json"

@@ -61,7 +61,7 @@ def tune_command(
     """Set the factors of features by hand, and audit the model with them."""
     from onesense.cli.audit import audit_command
     from onesense.cli.choice import DEMO
-    from onesense.cli.console import note
+    from onesense.cli.console import results
     from onesense.cli.debias import named_dictionaries
     from onesense.config import load_settings
     from onesense.debias.hand_tuning import parse_setting, with_factors
@@ -102,8 +102,8 @@ def tune_command(
         for edit in part.edits
     ]
     for hook_point, feature, operation, amount in edits if len(edits) <= 20 else []:
-        note(f"{hook_point}  feature {feature}  {operation} {amount:g}")
-    note(f"Recipe of {len(edits)} edits: {output} ({tuned.content_hash[:12]})")
+        results.print(f"{hook_point}  feature {feature}  {operation} {amount:g}", markup=False)
+    results.print(f"Recipe of {len(edits)} edits: {output} ({tuned.content_hash[:12]})", markup=False)
     if suite != "none":
         audit_command(
             model=name,
