@@ -10,10 +10,14 @@ import numpy as np
 import pytest
 
 from onesense.bias.audit import AuditSettings
+from onesense.bias.benchmark import Split
+from onesense.bias.benchmarks.occupations import Occupations
 from onesense.debias import debias_run
 from onesense.debias.debias import Debiased, debias
 from onesense.debias.debias_run import DebiasRun, recipe_file, without
 from onesense.debias.find import FindSettings
+from onesense.debias.learned_bases import BASES
+from onesense.debias.proof import prove as prove_module
 from onesense.debias.settings import DebiasSettings
 from onesense.debias.stored_evidence import read_found
 from onesense.debias.tune import TuneSettings
@@ -204,3 +208,27 @@ def test_a_screen_that_leaves_nothing_is_said(
     tight = replace(SETTINGS, find=replace(SETTINGS.find, max_density=1e-9))
     with pytest.raises(ConfigurationError, match=r"Every feature fires|No feature is left"):
         debias(tiny_llama, dictionaries, tmp_path / "f", settings=tight)
+
+
+@pytest.mark.usefixtures("biased")
+def test_controls_and_another_audit_are_added_to_a_run(
+    dictionaries: Dictionaries,
+    tiny_llama: LanguageModel,
+    debiased: Debiased,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The same recipes, now against everything: the same learning on other bases among it."""
+    small = [Occupations(Split.HELD_OUT, templates=1)]
+    monkeypatch.setattr("onesense.debias.debias.proof_benchmarks", lambda quick: small)
+    plain = prove_module.erasure_pairs
+    monkeypatch.setattr(prove_module, "erasure_pairs", lambda model: plain(model)[:40])
+    settings = replace(SETTINGS, controls="all", control_draws=2, prompts=())
+    again = debias(tiny_llama, dictionaries, debiased.run.path, settings=settings)
+    assert again.recipe.content_hash == debiased.recipe.content_hash
+    proof = again.result.proof
+    assert proof is not None
+    kinds = {one.kind for one in proof.controls}
+    assert kinds == {"recipe", "sanity", "erasure", "learned", "random"}
+    learned = [one for one in proof.controls if one.kind == "learned"]
+    assert [one.name for one in learned] == [f"{name}, same learning" for name in BASES]
+    assert all(1 <= one.edits <= SETTINGS.max_features for one in learned)

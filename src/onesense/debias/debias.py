@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from onesense.bias.audit import Audit
+from onesense.debias.controls.documents import calibration_requests
 from onesense.debias.debias_run import DebiasRun
 from onesense.debias.describe import describe, strongest
 from onesense.debias.find import Found
@@ -24,6 +25,7 @@ from onesense.steer.recipe import Recipe
 from onesense.store.run_folder import RunFolder
 
 _CANDIDATES = 100
+_PASSAGES, _TOKENS = 12, 48
 _FEW = ("difference of means", "LEACE")
 
 
@@ -106,7 +108,7 @@ def _proof(work: DebiasRun, recipe: Recipe, found: Found) -> Proof | None:
     if settings.controls == "none":
         return None
     every = settings.controls == "all"
-    folder = work.run.path / f"proof-{recipe.content_hash[:8]}"
+    folder = work.run.path / f"proof-{settings.controls}-{recipe.content_hash[:8]}"
     learned: dict[str, Recipe] = {}
     notes: list[str] = []
     where = ", all points" if len(recipe.parts) > 1 else " at"
@@ -127,6 +129,9 @@ def _proof(work: DebiasRun, recipe: Recipe, found: Found) -> Proof | None:
                 only=() if every else ("identity", *(name + where for name in _FEW)),
                 draws=settings.control_draws,
                 benchmarks=proof_benchmarks(quick=not every),
+                calibration=calibration_requests(
+                    work.model, passages=_PASSAGES, tokens=_TOKENS, source=settings.find.text
+                ),
                 bootstrap_draws=settings.audit.draws,
                 seed=settings.seed,
             ),

@@ -51,6 +51,7 @@ from onesense.store.provenance import provenance
 from onesense.store.run_folder import RunFolder
 
 _SECONDS = "seconds.json"
+_ADDED_LATER = ("choose", "own_effects", "audit", "controls", "control_draws", "prompts")
 _STRONGEST = 2.0
 # Edits at several depths act on one another, which the first order does not see: KL comes out higher.
 _DEARER = 6.0
@@ -90,7 +91,7 @@ class DebiasRun:
         self.run = RunFolder.create_or_resume(
             run_folder,
             command="debias",
-            configuration=self.described_settings(),
+            configuration=self._identity(),
             provenance=provenance(
                 model={"fingerprint": model.fingerprint, "name": model.name},
                 dictionary={one.hook_point.name: one.origin.fingerprint for one in self.dictionaries},
@@ -103,14 +104,20 @@ class DebiasRun:
         described: dict[str, object] = json.loads(json.dumps(asdict(self.settings), default=str))
         return described
 
+    def _identity(self) -> dict[str, object]:
+        """What decides the recipes: audits and controls may be added to a run later."""
+        found = self.described_settings()
+        return {name: value for name, value in found.items() if name not in _ADDED_LATER}
+
     def find(self) -> Found:
         """The evidence, from the run folder where it is there."""
         with self.timed("find"):
-            if read_found(self.run, self.settings.find) is None:
+            kept = read_found(self.run, self.settings.find)
+            if kept is None:
                 found = find(self.model, self.dictionaries, self.settings.find, stages=self.stages)
                 write_found(self.run, found)
-            # Read back even where it was just made: a resumed run must see the same bits.
-            kept = read_found(self.run, self.settings.find)
+                # Read back where it was just made: a resumed run must see the same bits.
+                kept = read_found(self.run, self.settings.find)
         if kept is None:
             raise ConfigurationError(f"{self.run.path} lost its evidence.", hint="Run the command again.")
         return kept
@@ -222,7 +229,8 @@ class DebiasRun:
         """The held-out audit of a recipe, in a folder of its own within the run."""
         with self.timed("audit"):
             settings = replace(self.settings.audit, seed=self.settings.seed)
-            folder = self.run.path / f"audit-{recipe.content_hash[:8]}"
+            asked = settings.suite if not settings.benchmarks else "hand-picked"
+            folder = self.run.path / f"audit-{asked}-{recipe.content_hash[:8]}"
             return audit(self.model, folder, recipe=recipe, settings=settings, stages=self.stages)
 
     def densities(self, found: Found) -> dict[str, torch.Tensor]:

@@ -16,7 +16,7 @@ from onesense.bias.scoring.requests import Request
 from onesense.debias.attribution import Attributions, contrast_attributions, fisher_scores
 from onesense.debias.contrasts import Contrast, fact_contrasts, occupation_contrasts, people_contrasts
 from onesense.debias.controls.activations import labelled_activations
-from onesense.debias.controls.documents import calibration_requests, documents_outside_audits
+from onesense.debias.controls.documents import documents_outside_audits, fitting_requests
 from onesense.debias.controls.text_pairs import swapped_sentences
 from onesense.debias.selection import Evidence, gather_evidence
 from onesense.engine.stages import Silent, Stages
@@ -105,7 +105,7 @@ def find(
     stages = stages or Silent()
     _check(dictionaries)
     neutral, facts = neutral_prompts(settings), fact_contrasts()
-    passages = calibration_requests(
+    passages = fitting_requests(
         model, passages=settings.passages, tokens=settings.passage_tokens, source=settings.text
     )
     with stages.stage("Attribution: people", "prompts") as progress:
@@ -192,4 +192,4 @@ def _joined(tensors: Sequence[Tensor]) -> NDArray[np.float64]:
 
 def ordinary_passages(model: LanguageModel, settings: FindSettings, number: int) -> list[Request]:
     """Passages of ordinary text for tuning, outside what audits are scored on."""
-    return calibration_requests(model, passages=number, tokens=settings.passage_tokens, source=settings.text)
+    return fitting_requests(model, passages=number, tokens=settings.passage_tokens, source=settings.text)

@@ -78,17 +78,9 @@ class Tunable:
             self.change.copy_(state["change"])
             self.threshold.copy_(state["threshold"])
 
-    def groups(self, strength: float = 1.0, *, leave_out: int | None = None) -> list[EditGroup]:
-        """The edits as they stand.
-
-        Args:
-            strength: Share of the whole change.
-            leave_out: Place of a feature that is not edited.
-        """
-        kept = [
-            [place for place in places if place != leave_out and self._matters(place)]
-            for places in self._places
-        ]
+    def groups(self, strength: float = 1.0) -> list[EditGroup]:
+        """The edits as they stand, at a share of the whole change."""
+        kept = [[place for place in places if self._matters(place)] for places in self._places]
         return [self._group(number, strength, places) for number, places in enumerate(kept) if places]
 
     def recipe(self, strength: float = 1.0, *, note: str = "") -> Recipe:

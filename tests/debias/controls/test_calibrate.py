@@ -16,7 +16,11 @@ from onesense.bias.scoring.scorer import ModelScorer
 from onesense.bias.suites import SUITES, suite
 from onesense.debias.controls.activations import LabelledActivations
 from onesense.debias.controls.calibrate import at_divergence, divergence_of
-from onesense.debias.controls.documents import calibration_requests, documents_outside_audits
+from onesense.debias.controls.documents import (
+    calibration_requests,
+    documents_outside_audits,
+    fitting_requests,
+)
 from onesense.debias.controls.erasures import difference_of_means
 from onesense.errors import ConfigurationError, NumericalError
 from onesense.model.language_model import LanguageModel
@@ -159,3 +163,18 @@ def test_a_text_that_the_audit_takes_whole_is_refused(tiny_llama: LanguageModel,
         calibration_requests(tiny_llama, source=path)
     with pytest.raises(ConfigurationError, match="too short"):
         calibration_requests(tiny_llama, tokens=0)
+
+
+def test_what_is_tuned_on_is_not_what_kl_is_measured_on(demo_model: LanguageModel) -> None:
+    measured = {one.text[:80] for one in calibration_requests(demo_model, passages=10_000, tokens=48)}
+    fitted = {one.text[:80] for one in fitting_requests(demo_model, passages=10_000, tokens=48)}
+    audited = {
+        item.requests[0].text[:80]
+        for one in suite("standard")
+        if isinstance(one, KlDivergence)
+        for item in one.items(ModelScorer(demo_model))
+    }
+    assert len(measured) > 200
+    assert len(fitted) > 200
+    assert not measured & fitted
+    assert not (measured | fitted) & audited

@@ -40,7 +40,7 @@ def documents_outside_audits(model: LanguageModel, source: str | None = None) ->
 def calibration_requests(
     model: LanguageModel, *, passages: int = 32, tokens: int = 64, source: str | None = None
 ) -> list[Request]:
-    """Passages on which the KL of a control is brought to that of a recipe; no audit is scored on them.
+    """Passages on which KL is measured and brought to a target; no audit is scored and nothing is tuned on them.
 
     Args:
         model: The model; its tokenizer cuts the passages.
@@ -52,10 +52,35 @@ def calibration_requests(
         ConfigurationError: No document is left that is long enough, or sizes below 1.
         NotFoundError, FormatError: The text cannot be read.
     """
+    return _passages(model, passages, tokens, source, first=1)
+
+
+def fitting_requests(
+    model: LanguageModel, *, passages: int, tokens: int, source: str | None = None
+) -> list[Request]:
+    """Passages to find and tune on: every other document, and none of ``calibration_requests`` or an audit.
+
+    Args:
+        model: The model; its tokenizer cuts the passages.
+        passages: How many, evenly spaced over the documents that are left.
+        tokens: Longest passage in tokens, without BOS.
+        source: A text; None for the packaged sample.
+
+    Raises:
+        ConfigurationError: No document is left that is long enough, or sizes below 1.
+        NotFoundError, FormatError: The text cannot be read.
+    """
+    return _passages(model, passages, tokens, source, first=0)
+
+
+def _passages(
+    model: LanguageModel, passages: int, tokens: int, source: str | None, *, first: int
+) -> list[Request]:
     size = min(tokens, model.max_context - 1)
     if size < 1:
         raise ConfigurationError(f"Passages of {size} tokens are too short.", hint="Take at least 1.")
-    documents = [one for one in documents_outside_audits(model, source) if len(one.text) >= _SHORTEST]
+    every = [one for one in documents_outside_audits(model, source) if len(one.text) >= _SHORTEST]
+    documents = every[first::2]
     if not documents:
         raise ConfigurationError(
             f"The KL benchmark takes every document of {_SHORTEST} characters or more: none is left to "
