@@ -115,7 +115,7 @@ def _proof(work: DebiasRun, recipe: Recipe, found: Found) -> Proof | None:
     with work.timed("controls"):
         if every:
             learned, notes = learned_recipes(
-                work.model, work.dictionaries, folder / "learned", settings, stages=work.stages
+                work.model, work.dictionaries, work.run.path / "learned", settings, stages=work.stages
             )
         proof = prove(
             work.model,

@@ -43,7 +43,7 @@ def learned_recipes(
     Args:
         model: The model.
         dictionaries: Whose depths are taken.
-        folder: Where each basis has a run of its own.
+        folder: Where each basis has a run of its own, with recipes of the budgets that were chosen so far.
         settings: Those of the run that is compared with.
         bases: Which; see ``BASES``.
         stages: Told about progress.
@@ -57,7 +57,6 @@ def learned_recipes(
     # A basis is dense, and both signs of a direction are units: the screen by density does not apply to it.
     asked = replace(
         settings,
-        budgets=(settings.choose,),
         find=replace(settings.find, max_density=1.0, sentences=0),
         own_effects=False,
         prompts=(),
