@@ -14,9 +14,10 @@ from onesense.bias.benchmark import Split
 from onesense.bias.benchmarks.occupations import Occupations
 from onesense.debias import debias_run
 from onesense.debias.debias import Debiased, debias
-from onesense.debias.debias_run import DebiasRun, recipe_file, without
+from onesense.debias.debias_run import DebiasRun, recipe_file
 from onesense.debias.find import FindSettings
 from onesense.debias.learned_bases import BASES
+from onesense.debias.leave_one_out import without
 from onesense.debias.proof import prove as prove_module
 from onesense.debias.settings import DebiasSettings
 from onesense.debias.stored_evidence import read_found
@@ -90,7 +91,7 @@ def test_the_result_tells_what_was_edited(dictionaries: Dictionaries, debiased: 
     edits = {(part.hook_point, edit.feature) for part in debiased.recipe.parts for edit in part.edits}
     assert {(one.evidence.hook_point, one.evidence.feature) for one in result.edited} == edits
     for one in result.edited:
-        assert one.without_spread is not None
+        assert one.without is not None
         assert len(one.evidence.promoted) == 8
         assert one.evidence.prompts
     assert result.audit is not None
