@@ -14,7 +14,8 @@ import pytest
 from onesense.debias.results import DebiasResult, Proof
 from onesense.report.audit_html import audit_page
 from onesense.report.debias_html import debias_page
-from onesense.report.debias_wording import control_findings, printable, verdict
+from onesense.report.debias_wording import control_findings, verdict
+from onesense.report.pages import printable
 from report.audits import HOSTILE, audit
 from report.debias_results import FRONT, RESULTS, TIED, control, edited, evidence, result
 from report.test_audit_html import POLICY, Page, words

@@ -6,14 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import torch
-
 from onesense.debias.controls.documents import fitting_documents
 from onesense.debias.results import FeatureContext
 from onesense.engine.stages import Stages
-from onesense.features.contexts import Context, Contexts, ContextSettings, collect_contexts
+from onesense.features.contexts import Context, ContextSettings
+from onesense.features.joint_contexts import collect_joint_contexts
 from onesense.model.language_model import LanguageModel
-from onesense.sae.architecture import Architecture
 from onesense.sae.dictionary import Dictionary
 from onesense.store.provenance import provenance
 from onesense.store.run_folder import RunFolder
@@ -22,9 +20,9 @@ from onesense.text.corpus import Document, text_identity
 FeatureKey = tuple[str, int]
 """Name of a hook point, and a feature of the dictionary there."""
 
-_DOCUMENTS = 128
-_CHARACTERS = 480
-_SETTINGS = ContextSettings(top_k=5, bands=2, per_band=1, width=24, max_tokens=20_000)
+_DOCUMENTS = 64
+_CHARACTERS = 400
+_SETTINGS = ContextSettings(top_k=5, bands=2, per_band=1, width=24, max_tokens=10_000)
 
 
 def feature_contexts(
@@ -42,7 +40,7 @@ def feature_contexts(
         model: The model.
         dictionaries: One for each hook point.
         features: The features.
-        folder: Where contexts are kept, in a folder for each hook point; those that are there are not made again.
+        folder: Where contexts are kept, in a run folder; those that are there are not made again.
         source: Ordinary text; None for the packaged sample.
         stages: Told about progress.
 
@@ -51,68 +49,37 @@ def feature_contexts(
 
     Raises:
         IncompatibleError: The folder holds contexts of other features or text.
-        OnesenseError: See ``collect_contexts``.
+        OnesenseError: See ``collect_joint_contexts``.
     """
-    found: dict[FeatureKey, tuple[FeatureContext, ...]] = {}
-    for dictionary in dictionaries:
-        point = dictionary.hook_point.name
-        wanted = sorted({feature for place, feature in features if place == point})
-        if not wanted:
-            continue
-        contexts = _contexts(model, dictionary, wanted, folder / point, source, stages)
-        for row, feature in zip(_rows(dictionary, wanted), wanted, strict=True):
-            found[point, feature] = tuple(_plain(model, one) for one in contexts.top(row))
-    return found
-
-
-def _contexts(
-    model: LanguageModel,
-    dictionary: Dictionary,
-    features: list[int],
-    folder: Path,
-    source: str | None,
-    stages: Stages,
-) -> Contexts:
-    point = dictionary.hook_point
+    wanted = [
+        (one, sorted({feature for point, feature in features if point == one.hook_point.name}))
+        for one in dictionaries
+    ]
+    wanted = [(dictionary, several) for dictionary, several in wanted if several]
+    keys = [(dictionary.hook_point.name, feature) for dictionary, several in wanted for feature in several]
+    if not keys:
+        return {}
     run = RunFolder.create_or_resume(
         folder,
         command="debias contexts",
         configuration={
-            "features": features,
+            "features": {dictionary.hook_point.name: several for dictionary, several in wanted},
             "documents": _DOCUMENTS,
             "characters": _CHARACTERS,
             "contexts": asdict(_SETTINGS),
         },
         provenance=provenance(
             model={"fingerprint": model.fingerprint, "name": model.name},
-            dictionary={"fingerprint": dictionary.origin.fingerprint, "name": dictionary.origin.label},
+            dictionary={one.hook_point.name: one.origin.fingerprint for one, _ in wanted},
             text=text_identity(source),
             seeds=_SETTINGS.seed,
         ),
     )
-    with run.lock(), stages.stage(f"Contexts at {point}", "tokens") as progress:
-        return collect_contexts(
-            model,
-            _searched(dictionary, features),
-            _beginnings(model, source),
-            run,
-            settings=_SETTINGS,
-            progress=lambda done, _: progress(done, None),
+    with run.lock(), stages.stage("Contexts of edited features", "tokens") as progress:
+        contexts = collect_joint_contexts(
+            model, wanted, _beginnings(model, source), run, settings=_SETTINGS, progress=progress
         )
-
-
-def _searched(dictionary: Dictionary, features: list[int]) -> Dictionary:
-    """What is encoded: the wanted features alone, where the others do not decide about them."""
-    return (
-        dictionary
-        if dictionary.architecture is Architecture.TOPK
-        else dictionary.keep(torch.tensor(features))
-    )
-
-
-def _rows(dictionary: Dictionary, features: list[int]) -> Sequence[int]:
-    """Where each feature stands in what was encoded."""
-    return features if dictionary.architecture is Architecture.TOPK else range(len(features))
+        return {key: tuple(_plain(model, one) for one in contexts.top(row)) for row, key in enumerate(keys)}
 
 
 def _beginnings(model: LanguageModel, source: str | None) -> Iterator[Document]:

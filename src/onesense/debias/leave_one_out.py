@@ -17,7 +17,7 @@ from onesense.steer.intervention import EditGroup
 from onesense.steer.recipe import Recipe
 from onesense.store.atomic import read_json, write_json
 
-_PASSAGES, _TOKENS = 6, 48
+_PASSAGES, _TOKENS = 4, 40
 _COMPLETE = "complete"
 _EVERY_FACT = 1_000  # facts are not asked for; the meter wants at least one
 

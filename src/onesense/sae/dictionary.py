@@ -19,8 +19,6 @@ __all__ = ["Architecture", "Dictionary", "Normalization", "Origin", "Preparation
 _SMALLEST_NORM = 1e-8
 # sae-lens names of the tensors, in the order in which they are checked and written.
 TENSOR_NAMES = ("W_enc", "b_enc", "W_dec", "b_dec", "threshold", "b_mag", "r_mag")
-# Those whose first dimension is no feature.
-_OF_INPUTS = ("W_enc", "b_dec")
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,35 +233,6 @@ class Dictionary:
             for name, tensor in self.tensors().items()
         }
         return replace(self, **moved)  # type: ignore[arg-type]
-
-    def keep(self, features: Tensor) -> Dictionary:
-        """A dictionary of some features only, in the order given: feature i is `features[i]` of this one.
-
-        Args:
-            features: Ids, integers [n].
-
-        Raises:
-            NotFoundError: A feature id is out of range.
-            IncompatibleError: A topk dictionary: which of its latents fire depends on all of them.
-        """
-        if self.architecture is Architecture.TOPK:
-            raise IncompatibleError(
-                "No feature can be taken out of a topk dictionary: the others decide whether it fires.",
-                hint="Use the dictionary as it is.",
-            )
-        features = self._checked_features(features)
-        kept = {name: tensor[features] for name, tensor in self.tensors().items() if name not in _OF_INPUTS}
-        sparsity = self.origin.sparsity
-        return replace(
-            self,
-            W_enc=self.W_enc[:, features],
-            origin=replace(
-                self.origin,
-                fingerprint="",
-                sparsity=None if sparsity is None else sparsity[features.to(sparsity.device)],
-            ),
-            **kept,  # type: ignore[arg-type]
-        )
 
     def fold_decoder_norm(self) -> Dictionary:
         """The same function with decoder rows of norm 1; latents come out multiplied by the old norms.
