@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from onesense.bias.audit import Audit
+from onesense.debias.candidate_catalog import write_candidates
 from onesense.debias.controls.documents import calibration_requests
 from onesense.debias.debias_run import DebiasRun
 from onesense.debias.describe import describe, strongest
@@ -81,6 +82,7 @@ def debias(
         chosen = work.settings.budgets.index(work.settings.choose)
         edited, complete = edited_features(work, recipes[chosen], found)
         candidates = describe(model, work.dictionaries, found, strongest(found, _CANDIDATES))
+        write_candidates(work.run, candidates, edited)
         texts = work.texts(recipes[chosen])
     audited = work.audit(recipes[chosen])
     proof = _proof(work, recipes[chosen], found)
