@@ -14,7 +14,7 @@ from onesense.steer.recipe import Recipe
 def edited_features(
     work: DebiasRun, recipe: Recipe, found: Found
 ) -> tuple[list[EditedFeature], EditEffect | None]:
-    """The features of a recipe, the one with the largest effect first, and what all the edits do together.
+    """The features of a recipe, the one that is missed most first, and what all the edits do together.
 
     Args:
         work: The run, which keeps what is measured.
@@ -52,7 +52,7 @@ def edited_features(
         )
         for one, (key, (factor, threshold)) in zip(evidence, amounts.items(), strict=True)
     ]
-    edited.sort(key=lambda one: -abs(one.factor - 1) * one.evidence.bias)
+    edited.sort(key=_importance, reverse=True)
     return edited, None if effects is None else effects.complete
 
 
@@ -69,6 +69,12 @@ def recipe_amounts(recipe: Recipe) -> dict[FeatureKey, tuple[float, float]]:
                 threshold = -edit.amount
             amounts[key] = (factor, threshold)
     return amounts
+
+
+def _importance(one: EditedFeature) -> tuple[float, float]:
+    """What is left of the spread without it; where nobody measured that, what its edit takes to first order."""
+    first_order = abs(one.factor - 1) * one.evidence.bias
+    return (0.0 if one.without is None else one.without.spread), first_order
 
 
 def _effects(work: DebiasRun, recipe: Recipe, features: list[FeatureKey]) -> LeaveOneOut:

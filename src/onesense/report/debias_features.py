@@ -10,7 +10,7 @@ from onesense.report import wording
 from onesense.report.debias_wording import percent, small, visible
 
 _LINES = {"\n": "↵", "\r": "↵", "\t": " "}
-_TOKENS_IN_SUMMARY = 4
+_DIGITS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,6 @@ class FeatureView:
     density: str
     swapped: str
     gender_words: str
-    summary: list[str]
     promoted: list[str]
     suppressed: list[str]
     contexts: list[ContextView] | None
@@ -61,7 +60,6 @@ def feature_view(found: FeatureEvidence, edit: EditedFeature | None = None) -> F
         edit: What is done to it; None for a candidate.
     """
     without = None if edit is None else edit.without
-    promoted = [visible(token) for token in found.promoted]
     return FeatureView(
         hook_point=wording.clean(found.hook_point),
         feature=found.feature,
@@ -76,8 +74,7 @@ def feature_view(found: FeatureEvidence, edit: EditedFeature | None = None) -> F
         density=percent(found.density, 2),
         swapped=_optional(found.swapped, lambda value: wording.number(value, 2, signed=True)),
         gender_words=wording.probability(found.gender_words),
-        summary=promoted[:_TOKENS_IN_SUMMARY],
-        promoted=promoted,
+        promoted=[visible(token) for token in found.promoted],
         suppressed=[visible(token) for token in found.suppressed],
         contexts=None if edit is None else [_context(one) for one in edit.contexts],
         prompts=[(wording.clean(text), wording.number(nats, 2, signed=True)) for text, nats in found.prompts],
@@ -88,13 +85,19 @@ def _context(context: FeatureContext) -> ContextView:
     tokens = []
     for place, (token, height) in enumerate(zip(context.tokens, context.activations, strict=True)):
         css = "peak" if place == context.peak else "fires" if height > 0 else ""
-        tokens.append((_in_text(token), css, small(height) if css else ""))
-    return ContextView(small(context.activations[context.peak]), tokens)
+        text = "".join(_LINES.get(character, character) for character in token)
+        word = text.lstrip(" ")
+        if css and word:
+            # The blank belongs to the token, but a mark under it would look like a slip.
+            tokens.append((text[: len(text) - len(word)], "", ""))
+            text = word
+        tokens.append((text, css, _height(height) if css else ""))
+    return ContextView(_height(context.activations[context.peak]), tokens)
 
 
-def _in_text(token: str) -> str:
-    """A token as part of a line of text."""
-    return "".join(_LINES.get(character, character) for character in token)
+def _height(latent: float) -> str:
+    """A latent with three digits: its scale is another for every dictionary."""
+    return f"{latent:.{_DIGITS}g}".replace("-", wording.MINUS)
 
 
 def _optional(value: float | None, shown: Callable[[float], str]) -> str:
