@@ -87,6 +87,8 @@ def _context(context: FeatureContext) -> ContextView:
         css = "peak" if place == context.peak else "fires" if height > 0 else ""
         text = "".join(_LINES.get(character, character) for character in token)
         word = text.lstrip(" ")
+        if place == 0 and word:
+            text = word
         if css and word:
             # The blank belongs to the token, but a mark under it would look like a slip.
             tokens.append((text[: len(text) - len(word)], "", ""))

@@ -180,7 +180,10 @@ def _text(pair: Continuation) -> _Text:
     if pair.before != pair.after:
         shared = shared[: max(shared.rfind(" "), shared.rfind("\n")) + 1]  # whole words part
     cut = len(shared)
-    return _Text(pair.prompt, shared, pair.before[cut:], pair.after[cut:], pair.before == pair.after)
+    # the blank between prompt and continuation is not shown at the edge of a column
+    return _Text(
+        pair.prompt, shared.lstrip(" "), pair.before[cut:], pair.after[cut:], pair.before == pair.after
+    )
 
 
 def _point(index: int, point: FrontPoint, *, chosen: bool) -> _Point:
