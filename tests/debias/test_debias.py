@@ -14,7 +14,7 @@ from onesense.bias.benchmark import Split
 from onesense.bias.benchmarks.occupations import Occupations
 from onesense.debias import debias_run
 from onesense.debias.debias import Debiased, debias
-from onesense.debias.debias_run import DebiasRun, recipe_file, without
+from onesense.debias.debias_run import DebiasRun, recipe_file
 from onesense.debias.find import FindSettings
 from onesense.debias.learned_bases import BASES
 from onesense.debias.proof import prove as prove_module
@@ -90,9 +90,13 @@ def test_the_result_tells_what_was_edited(dictionaries: Dictionaries, debiased: 
     edits = {(part.hook_point, edit.feature) for part in debiased.recipe.parts for edit in part.edits}
     assert {(one.evidence.hook_point, one.evidence.feature) for one in result.edited} == edits
     for one in result.edited:
-        assert one.without_spread is not None
+        assert one.without is not None
+        assert one.without.kl > 0
+        assert one.contexts
         assert len(one.evidence.promoted) == 8
         assert one.evidence.prompts
+    assert result.complete is not None
+    assert result.complete.kl > 0
     assert result.audit is not None
     assert result.audit.benchmarks[0].key == "gender-facts-held-out"
     assert result.texts[0].prompt == "The nurse said"
@@ -166,14 +170,6 @@ def test_other_settings_do_not_share_a_folder(
 ) -> None:
     with pytest.raises(IncompatibleError, match="made otherwise"):
         DebiasRun(tiny_llama, dictionaries, debiased.run.path, replace(SETTINGS, seed=1), Silent())
-
-
-def test_a_recipe_without_one_feature_keeps_the_others(debiased: Debiased) -> None:
-    part = debiased.recipe.parts[0]
-    feature = part.edits[0].feature
-    rest = without(debiased.recipe, part.hook_point, feature)
-    assert feature not in {edit.feature for edit in rest.parts[0].edits}
-    assert len(rest.parts[0].edits) == len([edit for edit in part.edits if edit.feature != feature])
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,8 @@ from onesense.debias.results import (
     ControlResult,
     DebiasResult,
     EditedFeature,
+    EditEffect,
+    FeatureContext,
     FeatureEvidence,
     FrontPoint,
     Interval,
@@ -63,9 +65,21 @@ def evidence(feature: int, **changes: Any) -> FeatureEvidence:
     return FeatureEvidence(**(values | changes))
 
 
+def context(*tokens: str, peak: int, height: float = 4.25) -> FeatureContext:
+    """Fires fully at the peak, half at the token before it, and nowhere else."""
+    heights = {peak: height, peak - 1: height / 2}
+    return FeatureContext(tokens, tuple(heights.get(k, 0.0) for k in range(len(tokens))), peak)
+
+
+CONTEXTS = (
+    context("The", " nurse", " said", " that", " she", "\n", " left", peak=4),
+    context("her", " <b>", "mother</b>", "\u202e", peak=2, height=3.0),
+)
+
+
 def edited(count: int = 14) -> tuple[EditedFeature, ...]:
     return tuple(
-        EditedFeature(evidence(k), 0.17 + 0.01 * k, 0.05 * k, 0.55 + 0.01 * k, 0.0078)
+        EditedFeature(evidence(k), 0.17 + 0.01 * k, 0.05 * k, EditEffect(0.55 + 0.01 * k, 0.0078), CONTEXTS)
         if k % 4
         else EditedFeature(evidence(k), 1.73, 0.0)
         for k in range(count)
@@ -140,6 +154,7 @@ def result(**changes: Any) -> DebiasResult:
         "front": FRONT,
         "chosen": 2,
         "edited": edited(),
+        "complete": EditEffect(0.54, 0.0081),
         "audit": audit(),
         "proof": proof(),
         "texts": TEXTS,
@@ -181,6 +196,7 @@ def hostile_result() -> DebiasResult:
     bad = evidence(
         1, hook_point=HOSTILE, promoted=(*TOKENS, HOSTILE), suppressed=(HOSTILE,), prompts=((HOSTILE, 0.5),)
     )
+    hostile = (context(HOSTILE, *TOKENS, peak=3),)
     front = tuple(
         dataclasses.replace(point, recipe=recipe, content_hash=HOSTILE)
         for point, recipe in zip(
@@ -192,7 +208,7 @@ def hostile_result() -> DebiasResult:
     )  # fmt: skip
     return result(
         model=HOSTILE, dictionaries={HOSTILE: HOSTILE}, splits=(HOSTILE,), screened=(HOSTILE,),
-        candidates=(bad,), front=front, edited=(EditedFeature(bad, 0.2, 0.1),), audit=hostile_audit(),
+        candidates=(bad,), front=front, edited=(EditedFeature(bad, 0.2, 0.1, None, hostile),), audit=hostile_audit(),
         proof=Proof(controls, {HOSTILE: (0.5, 0.1)}, (HOSTILE,)),
         texts=(Continuation(HOSTILE, f"{HOSTILE}\n\nmore", HOSTILE),),
         settings={HOSTILE: HOSTILE, "nested": {HOSTILE: [HOSTILE]}}, seconds={HOSTILE: 1.0}, notes=(HOSTILE,),
@@ -200,8 +216,8 @@ def hostile_result() -> DebiasResult:
 
 
 EMPTY: dict[str, Any] = {
-    "candidates": (), "front": (), "chosen": 0, "edited": (), "audit": None, "proof": None, "texts": (),
-    "settings": {}, "seconds": {}, "notes": (), "splits": (), "screened": (), "dictionaries": {},
+    "candidates": (), "front": (), "chosen": 0, "edited": (), "complete": None, "audit": None, "proof": None,
+    "texts": (), "settings": {}, "seconds": {}, "notes": (), "splits": (), "screened": (), "dictionaries": {},
 }  # fmt: skip
 
 RESULTS: dict[str, DebiasResult] = {

@@ -14,9 +14,10 @@ import pytest
 from onesense.debias.results import DebiasResult, Proof
 from onesense.report.audit_html import audit_page
 from onesense.report.debias_html import debias_page
-from onesense.report.debias_wording import control_findings, printable, verdict
+from onesense.report.debias_wording import control_findings, verdict
+from onesense.report.pages import printable
 from report.audits import HOSTILE, audit
-from report.debias_results import FRONT, RESULTS, TIED, control, edited, evidence, result
+from report.debias_results import FRONT, RESULTS, TIED, context, control, edited, evidence, result
 from report.test_audit_html import POLICY, Page, words
 
 every_result = pytest.mark.parametrize("made", RESULTS.values(), ids=RESULTS)
@@ -205,6 +206,42 @@ def test_edited_features_say_what_is_known() -> None:
         assert part in table
     assert "2 more edited features</summary>" in source
     assert "more edited features" not in debias_page(result(edited=edited(3)))
+
+
+def test_contexts_are_shown_with_the_peak_marked() -> None:
+    source = debias_page(result())
+    table = table_with(source, "Edited features, the most important first")
+    rows = re.findall(r"<tr.*?</tr>", table, flags=re.DOTALL)[1:]
+    never, fires = rows[0], rows[1]
+    assert "It fires nowhere in the ordinary text that was read." in never
+    assert "Where it fires most" not in never
+    assert "It fires nowhere" not in fires
+    assert (
+        '<span class="height">4.25</span> <bdi>The nurse said <span class="fires" title="2.12">that</span> '
+        '<mark title="4.25">she</mark>↵ left</bdi>'
+    ) in fires
+    assert '<mark title="3">mother&lt;/b&gt;</mark>�' in fires
+    assert all(row.count("<details>") == row.count("<summary>") == 1 for row in rows)
+    candidates = table_with(source, "Candidates by bias")
+    assert "fires nowhere" not in candidates
+    assert "<mark" not in candidates
+
+
+def test_a_blank_at_the_peak_is_marked() -> None:
+    made = context("a", " ", "b", peak=1)
+    one = dataclasses.replace(edited(2)[1], contexts=(made,))
+    assert '<bdi><span class="fires" title="2.12">a</span><mark title="4.25"> </mark>b</bdi>' in debias_page(
+        result(edited=(one,))
+    )
+
+
+def test_the_page_says_whether_the_recipe_rests_on_one_feature() -> None:
+    text = words(Page(debias_page(result())))
+    assert (
+        "Without its strongest feature (113 at blocks.15.hook_resid_post) the recipe still removes 32 % of the "
+        "spread over tune occupations, against 46 % with all 14; no other feature is missed more."
+    ) in text
+    assert "on which the whole recipe leaves 54 % at a KL of 0.0081" in text
 
 
 def test_thirty_candidates_are_shown_and_the_rest_counted() -> None:

@@ -107,7 +107,10 @@ def test_another_schema_is_refused(tmp_path: Path, version: object) -> None:
         read_result(path)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "3", "{}", '{"model": "x"}', '{"schema_version": 1}'])
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[]", "3", "{}", '{"model": "x"}', f'{{"schema_version": {SCHEMA_VERSION}}}'],
+)
 def test_what_is_no_result_is_refused(tmp_path: Path, content: str) -> None:
     path = tmp_path / "debias.json"
     path.write_text(content)

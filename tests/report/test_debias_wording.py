@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onesense.debias.results import DebiasResult, Interval, Proof
+from onesense.debias.results import DebiasResult, EditedFeature, EditEffect, Interval, Proof
 from onesense.report.debias_controls import Standing, control_groups, headline_metrics, standing_of
 from onesense.report.debias_wording import (
     collateral,
@@ -20,9 +20,10 @@ from onesense.report.debias_wording import (
     small,
     verdict,
     visible,
+    weakest_link,
 )
 from report.audits import audit, benchmark
-from report.debias_results import EMPTY, RESULTS, TIED, audit_with, control, proof, result
+from report.debias_results import EMPTY, RESULTS, TIED, audit_with, control, evidence, proof, result
 
 KEY = ("occupations-held", "slope")
 
@@ -257,3 +258,40 @@ def test_percentages_and_settings() -> None:
     assert percent(-0.254) == "−25 %"
     assert percent(math.nan) == "–"
     assert setting({"a": [1, 2.5], "b": None, "c": True}) == "a: 1, 2.5; b: none; c: yes"
+
+
+def _edits(*spreads: float | None) -> tuple[EditedFeature, ...]:
+    return tuple(
+        EditedFeature(evidence(k), 0.5, 0.0, None if spread is None else EditEffect(spread, 0.01))
+        for k, spread in enumerate(spreads)
+    )
+
+
+@pytest.mark.parametrize(
+    ("whole", "spreads", "sentence"),
+    [
+        (
+            0.56, (0.57, 0.59, None, 0.55, math.nan),
+            "Without its strongest feature (101 at blocks.15.hook_resid_post) the recipe still removes 41 % of the "
+            "spread over tune occupations, against 44 % with all 5; no other feature is missed more.",
+        ),
+        (
+            0.56, (0.57, 1.01),
+            "Without its strongest feature (101 at blocks.15.hook_resid_post) the recipe removes no spread, and 44 % "
+            "with it: it rests on that one.",
+        ),
+        (0.56, (1.0,), "The recipe has one feature, which removes 44 % of the spread; without it nothing is left."),
+        (1.02, (1.0, 1.1), "the whole recipe removes no spread."),
+    ],
+)  # fmt: skip
+def test_whether_a_recipe_rests_on_one_feature(
+    whole: float, spreads: tuple[float | None, ...], sentence: str
+) -> None:
+    said = weakest_link(result(edited=_edits(*spreads), complete=EditEffect(whole, 0.01)))
+    assert said is not None
+    assert said.endswith(sentence)
+
+
+@pytest.mark.parametrize("whole", [None, EditEffect(math.nan, 0.01), EditEffect(0.5, 0.01)])
+def test_nothing_is_said_of_single_features_where_nobody_measured(whole: EditEffect | None) -> None:
+    assert weakest_link(result(edited=_edits(None, math.nan), complete=whole)) is None

@@ -55,7 +55,7 @@ def audit_command(
     quiet: options.Quiet = False,
 ) -> None:
     """Measure gender bias and ability of a model, and what a recipe changes, with intervals and tests."""
-    from onesense.cli.choice import DEMO
+    from onesense.cli.choice import DEMO, load_to_measure
     from onesense.cli.console import Bars, note, warn
     from onesense.config import load_settings
 
@@ -64,7 +64,6 @@ def audit_command(
     )
     from onesense.bias.audit import AuditSettings, audit
     from onesense.bias.scoring.encoded import describe_prefix
-    from onesense.model.load import load_model
     from onesense.steer.recipe import read_recipe
 
     chosen = AuditSettings(
@@ -73,10 +72,7 @@ def audit_command(
     chosen.chosen()  # an unknown name is told before the model is loaded
     recipes = [None if path is None else read_recipe(path) for path in (recipe, against)]
     name = model or settings.model_name or DEMO
-    # Half precision moves scores by more than the effects that are looked for.
-    loaded = load_model(
-        name, dtype="float32" if settings.dtype == "auto" else settings.dtype, device=settings.device
-    )
+    loaded = load_to_measure(name, settings)
     note(f"Model {loaded.name} ({loaded.family}, {loaded.n_layers} layers); {describe_prefix(loaded)}")
     folder = settings.run_folder or _folder(
         loaded.name, chosen, [one.content_hash if one else "" for one in recipes]

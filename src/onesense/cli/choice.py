@@ -1,7 +1,8 @@
-"""From flags and settings to a loaded model and dictionary."""
+"""From flags and settings to a loaded model and dictionaries."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,10 +12,12 @@ from onesense.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from onesense.model.hook_points import HookPoint
+    from onesense.model.language_model import LanguageModel
     from onesense.sae.dictionary import Dictionary
 
 DEMO = "demo"
 DEMO_SAE_ID = "blocks.15.hook_resid_post"
+DEMO_SAE_IDS = tuple(f"blocks.{layer}.hook_resid_post" for layer in (9, 15, 21))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,55 @@ def choose(settings: Settings, *, positional_model: str | None, sae_path: Path |
     if sae_id is None and release == DEMO:
         sae_id = DEMO_SAE_ID if settings.layer is None else f"blocks.{settings.layer}.hook_resid_post"
     return DictionaryChoice(model, release, sae_id, None)
+
+
+def named_dictionaries(
+    model: str, settings: Settings, ids: Sequence[str], paths: Sequence[Path]
+) -> list[Dictionary]:
+    """The dictionaries that were named; all three depths of the demo where none was.
+
+    Raises:
+        ConfigurationError: None was named.
+        NotFoundError: There is no such dictionary.
+    """
+    from onesense.sae.load import load_dictionary
+
+    if paths:
+        return [load_dictionary(path=path) for path in paths]
+    release = settings.sae_release or (DEMO if model == DEMO else None)
+    if release is None:
+        raise ConfigurationError(
+            f"Which dictionaries of `{model}`? None was given.",
+            hint="Name them with --sae-release and --sae-id (may be repeated), or folders with --sae-path.",
+        )
+    if not ids and release == DEMO:
+        ids = DEMO_SAE_IDS
+    if not ids and settings.sae_id:
+        ids = [settings.sae_id]
+    if not ids:
+        raise ConfigurationError(
+            f"Which dictionaries of release `{release}`?",
+            hint="Name one or several depths with --sae-id.",
+        )
+    return [load_dictionary(release=release, sae_id=one) for one in ids]
+
+
+def load_to_measure(model: str, settings: Settings) -> LanguageModel:
+    """The model, in float32 unless another format is asked for; see ``load_model`` for what it raises.
+
+    Half precision moves scores by more than the effects that are looked for.
+    """
+    from onesense.model.load import load_model
+
+    dtype = "float32" if settings.dtype == "auto" else settings.dtype
+    return load_model(model, dtype=dtype, device=settings.device)
+
+
+def tell_dictionary(dictionary: Dictionary) -> None:
+    """Say on the side which dictionary was loaded."""
+    from onesense.cli.console import note
+
+    note(f"Dictionary {dictionary.origin.label}: {dictionary.d_sae:,} features at {dictionary.hook_point}")
 
 
 def layer_disagreement(

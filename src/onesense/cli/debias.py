@@ -10,7 +10,6 @@ import typer
 from onesense.cli import options
 
 if TYPE_CHECKING:
-    from onesense.config import Settings
     from onesense.debias.debias import Debiased
     from onesense.model.language_model import LanguageModel
     from onesense.sae.dictionary import Dictionary
@@ -23,22 +22,8 @@ def debias_command(
     model: options.Model = None,
     model_name: options.ModelName = None,
     sae_release: options.SaeRelease = None,
-    sae_id: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--sae-id",
-            help="Id within the release. Several depths do better than one: may be repeated.",
-            rich_help_panel="Model and dictionary",
-        ),
-    ] = None,
-    sae_path: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--sae-path",
-            help="Folder of a dictionary, instead of a release. May be repeated.",
-            rich_help_panel="Model and dictionary",
-        ),
-    ] = None,
+    sae_id: options.SaeIds = None,
+    sae_path: options.SaePaths = None,
     budget: Annotated[
         list[float] | None,
         typer.Option(
@@ -111,14 +96,12 @@ def debias_command(
     seed: options.Seed = None,
     dtype: options.Dtype = None,
     device: options.Device = None,
-    check: Annotated[
-        bool, typer.Option("--check/--no-check", help="Check each dictionary on the model first.")
-    ] = True,
+    check: options.Check = True,
     force: options.Force = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Find the features that carry gender bias, tune them, and prove on held-out data what happened."""
-    from onesense.cli.choice import DEMO
+    from onesense.cli.choice import DEMO, load_to_measure, named_dictionaries, tell_dictionary
     from onesense.cli.console import Bars, note
     from onesense.config import load_settings
 
@@ -135,7 +118,6 @@ def debias_command(
     from onesense.debias.find import FindSettings
     from onesense.debias.settings import DebiasSettings
     from onesense.debias.tune import TuneSettings
-    from onesense.model.load import load_model
     from onesense.model.tokens import describe_bos
 
     budgets = tuple(sorted(budget)) if budget else (0.003, 0.01, 0.03)
@@ -161,50 +143,15 @@ def debias_command(
     )
     name = model or settings.model_name or DEMO
     dictionaries = named_dictionaries(name, settings, sae_id or [], sae_path or [])
-    loaded = load_model(
-        name, dtype="float32" if settings.dtype == "auto" else settings.dtype, device=settings.device
-    )
+    loaded = load_to_measure(name, settings)
     note(f"Model {loaded.name} ({loaded.family}, {loaded.n_layers} layers); {describe_bos(loaded)}")
     for dictionary in dictionaries:
-        note(
-            f"Dictionary {dictionary.origin.label}: {dictionary.d_sae:,} features at {dictionary.hook_point}"
-        )
+        tell_dictionary(dictionary)
     if check:
         _check(loaded, dictionaries, force=force)
     folder = settings.run_folder or _folder(loaded.name, dictionaries, settings.seed)
     found = debias(loaded, dictionaries, folder, settings=wanted, stages=Bars(quiet=quiet))
     _show(found)
-
-
-def named_dictionaries(model: str, settings: Settings, ids: list[str], paths: list[Path]) -> list[Dictionary]:
-    """The dictionaries that were named; all three depths of the demo where none was.
-
-    Raises:
-        ConfigurationError: None was named.
-        NotFoundError: There is no such dictionary.
-    """
-    from onesense.cli.choice import DEMO
-    from onesense.errors import ConfigurationError
-    from onesense.sae.load import load_dictionary
-
-    if paths:
-        return [load_dictionary(path=path) for path in paths]
-    release = settings.sae_release or (DEMO if model == DEMO else None)
-    if release is None:
-        raise ConfigurationError(
-            f"Which dictionaries of `{model}`? None was given.",
-            hint="Name them with --sae-release and --sae-id (may be repeated), or folders with --sae-path.",
-        )
-    if not ids and release == DEMO:
-        ids = [f"blocks.{layer}.hook_resid_post" for layer in (9, 15, 21)]
-    if not ids and settings.sae_id:
-        ids = [settings.sae_id]
-    if not ids:
-        raise ConfigurationError(
-            f"Which dictionaries of release `{release}`?",
-            hint="Name one or several depths with --sae-id.",
-        )
-    return [load_dictionary(release=release, sae_id=one) for one in ids]
 
 
 def _folder(model: str, dictionaries: list[Dictionary], seed: int) -> Path:

@@ -45,9 +45,7 @@ def extract_command(
     context_size: Annotated[
         int | None, typer.Option("--context-size", help="Tokens the model sees at once.")
     ] = None,
-    check: Annotated[
-        bool, typer.Option("--check/--no-check", help="Check that the dictionary fits the model.")
-    ] = True,
+    check: options.Check = True,
     run_folder: options.RunFolderOption = None,
     seed: options.Seed = None,
     dtype: options.Dtype = None,
@@ -56,7 +54,7 @@ def extract_command(
     quiet: options.Quiet = False,
 ) -> None:
     """Say of every feature what it promotes, how its logits are spread, and where it fires."""
-    from onesense.cli.choice import choose, layer_disagreement
+    from onesense.cli.choice import choose, layer_disagreement, tell_dictionary
     from onesense.cli.console import Bars, note, warn
     from onesense.config import load_settings
 
@@ -101,7 +99,7 @@ def extract_command(
         )
     loaded = load_model(choice.model, dtype="float32", device=settings.device)
     note(f"Model {loaded.name} ({loaded.family}, {loaded.n_layers} layers); {describe_bos(loaded)}")
-    note(f"Dictionary {dictionary.origin.label}: {dictionary.d_sae:,} features at {dictionary.hook_point}")
+    tell_dictionary(dictionary)
     folder = settings.run_folder or Path("onesense-runs") / folder_name(
         "extract", loaded.name, dictionary.origin.label
     )

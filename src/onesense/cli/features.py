@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from onesense.features.context_store import Context
     from onesense.model.language_model import LanguageModel
 
-features_app = typer.Typer(help="Look at the features of a run: show, search.", no_args_is_help=True)
+features_app = typer.Typer(
+    help="Look at the features of a run: show, search, candidates.", no_args_is_help=True
+)
 
 Run = Annotated[
     Path, typer.Option("--run-folder", help="What `onesense extract` wrote.", envvar="ONESENSE_RUN_FOLDER")
@@ -81,3 +83,46 @@ def search_command(
         )
     if not rows:
         note(f"No feature promotes or suppresses {query!r}.")
+
+
+@features_app.command("candidates")
+def candidates_command(
+    run_folder: Annotated[
+        Path,
+        typer.Option("--run-folder", help="What `onesense debias` wrote.", envvar="ONESENSE_RUN_FOLDER"),
+    ],
+    sort: Annotated[
+        str,
+        typer.Option("--sort", help="bias, fact, kl, density, toward_women, swapped, gender_words, factor …"),
+    ] = "bias",
+    ascending: Annotated[bool, typer.Option("--ascending", help="The smallest first.")] = False,
+    hook_point: Annotated[str | None, typer.Option("--hook-point", help="Only those there.")] = None,
+    edited: Annotated[bool, typer.Option("--edited", help="Only those that the recipe edits.")] = False,
+    limit: Annotated[int, typer.Option("--limit", help="Features to list.")] = 20,
+) -> None:
+    """List the features that debias found to carry bias, with their evidence."""
+    from rich.table import Table
+
+    from onesense.cli.console import cell, note, results
+    from onesense.store.catalog import Catalog
+    from onesense.store.run_folder import RunFolder
+
+    run = RunFolder.open(run_folder)
+    with Catalog(run.catalog_path, read_only=True) as catalog:
+        rows = catalog.candidates(sort, not ascending, hook_point=hook_point, edited=edited, limit=limit)
+    if not rows:
+        note("No candidate is there.")
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("hook point", no_wrap=True)
+    numbers = ("feature", "bias", "toward_women", "fact", "kl", "density", "factor")
+    for name in numbers:
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("promotes", no_wrap=True, overflow="ellipsis")
+    for row in rows:
+        values = [getattr(row, name) for name in numbers]
+        shown = ["" if value is None else f"{value:.3g}" for value in values[1:]]
+        table.add_row(
+            cell(row.hook_point, 40), str(row.feature), *shown, cell(" ".join(map(repr, row.promoted)), 50)
+        )
+    results.print(table)

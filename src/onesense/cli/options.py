@@ -36,6 +36,22 @@ SaePath = Annotated[
         "--sae-path", help="Folder of a dictionary, instead of a release.", rich_help_panel=_DICTIONARY
     ),
 ]
+SaeIds = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--sae-id",
+        help="Id within the release. Several depths do better than one: may be repeated.",
+        rich_help_panel=_DICTIONARY,
+    ),
+]
+SaePaths = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--sae-path",
+        help="Folder of a dictionary, instead of a release. May be repeated.",
+        rich_help_panel=_DICTIONARY,
+    ),
+]
 Layer = Annotated[
     int | None, typer.Option("--layer", help="Layer. [env: LAYER]", rich_help_panel=_DICTIONARY)
 ]
@@ -63,6 +79,9 @@ Text = Annotated[
     ),
 ]
 TextField = Annotated[str, typer.Option("--text-field", help="Column that holds the text.")]
+Check = Annotated[
+    bool, typer.Option("--check/--no-check", help="Check first that each dictionary fits the model.")
+]
 Force = Annotated[
     bool, typer.Option("--force", help="Go on where a check fails, and mark the run.", rich_help_panel=_RUN)
 ]

@@ -16,20 +16,8 @@ def tune_command(
     model: options.Model = None,
     model_name: options.ModelName = None,
     sae_release: options.SaeRelease = None,
-    sae_id: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--sae-id", help="Id within the release. May be repeated.", rich_help_panel="Model and dictionary"
-        ),
-    ] = None,
-    sae_path: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--sae-path",
-            help="Folder of a dictionary. May be repeated.",
-            rich_help_panel="Model and dictionary",
-        ),
-    ] = None,
+    sae_id: options.SaeIds = None,
+    sae_path: options.SaePaths = None,
     recipe: Annotated[
         Path | None, typer.Option("--recipe", help="Recipe to begin with.", rich_help_panel=_TUNE)
     ] = None,
@@ -60,9 +48,8 @@ def tune_command(
 ) -> None:
     """Set the factors of features by hand, and audit the model with them."""
     from onesense.cli.audit import audit_command
-    from onesense.cli.choice import DEMO
+    from onesense.cli.choice import DEMO, load_to_measure, named_dictionaries
     from onesense.cli.console import results
-    from onesense.cli.debias import named_dictionaries
     from onesense.config import load_settings
     from onesense.debias.hand_tuning import parse_setting, with_factors
     from onesense.errors import ConfigurationError
@@ -79,13 +66,11 @@ def tune_command(
     if not wanted and recipe is None:
         raise ConfigurationError("There is nothing to tune.", hint="Set a feature: --set 460=0.3")
 
-    from onesense.model.load import load_model
     from onesense.steer.recipe import ModelReference, Recipe, read_recipe, write_recipe
 
     begin = None if recipe is None else read_recipe(recipe)
     name = model or settings.model_name or DEMO
-    number_format = "float32" if settings.dtype == "auto" else settings.dtype
-    loaded = load_model(name, dtype=number_format, device=settings.device)
+    loaded = load_to_measure(name, settings)
     if begin is None:
         begin = Recipe(model=ModelReference.of(loaded), note="tuned by hand")
     begin.check_model(loaded, force=force)

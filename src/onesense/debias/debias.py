@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from onesense.bias.audit import Audit
+from onesense.debias.candidate_catalog import write_candidates
 from onesense.debias.controls.documents import calibration_requests
 from onesense.debias.debias_run import DebiasRun
 from onesense.debias.describe import describe, strongest
+from onesense.debias.edited_features import edited_features
 from onesense.debias.find import Found
 from onesense.debias.learned_bases import learned_recipes
 from onesense.debias.proof.benchmarks import proof_benchmarks
@@ -78,8 +80,9 @@ def debias(
         recipes = [work.recipe(budget, found) for budget in work.settings.budgets]
         front = work.front(recipes)
         chosen = work.settings.budgets.index(work.settings.choose)
-        edited = work.edited(recipes[chosen], found)
+        edited, complete = edited_features(work, recipes[chosen], found)
         candidates = describe(model, work.dictionaries, found, strongest(found, _CANDIDATES))
+        write_candidates(work.run, candidates, edited)
         texts = work.texts(recipes[chosen])
     audited = work.audit(recipes[chosen])
     proof = _proof(work, recipes[chosen], found)
@@ -92,6 +95,7 @@ def debias(
         front=tuple(front),
         chosen=chosen,
         edited=tuple(edited),
+        complete=complete,
         audit=audited.result,
         proof=proof,
         texts=tuple(texts),

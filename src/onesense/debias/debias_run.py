@@ -27,17 +27,16 @@ from onesense.debias.contrasts import (
 )
 from onesense.debias.controls.calibrate import at_divergence
 from onesense.debias.controls.documents import calibration_requests
-from onesense.debias.describe import describe
 from onesense.debias.divergence import KlMeter
 from onesense.debias.find import Found, find, of_templates, ordinary_passages
 from onesense.debias.objective import Objective
-from onesense.debias.results import Continuation, EditedFeature, FrontPoint
+from onesense.debias.results import Continuation, FrontPoint
 from onesense.debias.selection import Selection, select
 from onesense.debias.settings import DebiasSettings
 from onesense.debias.stored_evidence import read_found, write_found
 from onesense.debias.tunable import Tunable
 from onesense.debias.tune import StepReport, tune
-from onesense.debias.tune_measures import TuneMeasures, TuneMeter
+from onesense.debias.tune_measures import TuneMeter
 from onesense.engine.stages import Stages
 from onesense.errors import ConfigurationError
 from onesense.model.language_model import LanguageModel
@@ -175,7 +174,7 @@ class DebiasRun:
             if any(recipe.content_hash not in known for recipe in recipes):
                 tune_meter, meter = TuneMeter(self.model, self.start), self._meter
                 for number, recipe in enumerate(recipes, start=1):
-                    groups = self._groups(recipe)
+                    groups = self.groups(recipe)
                     measures = tune_meter.measure(groups)
                     known[recipe.content_hash] = {**measures._asdict(), "kl": meter.measure(groups)}
                     progress(number, len(recipes))
@@ -193,23 +192,11 @@ class DebiasRun:
             for budget, recipe in zip(self.settings.budgets, recipes, strict=True)
         ]
 
-    def edited(self, recipe: Recipe, found: Found) -> list[EditedFeature]:
-        """The features of a recipe, the one with the largest effect first, each with what it does by itself."""
-        amounts = _amounts(recipe)
-        columns = [self._column(point, feature, found) for point, feature in amounts]
-        evidence = describe(self.model, self.dictionaries, found, columns)
-        without = self._without(recipe, list(amounts))
-        edited = [
-            EditedFeature(one, factor, threshold, *measured)
-            for one, (factor, threshold), measured in zip(evidence, amounts.values(), without, strict=True)
-        ]
-        return sorted(edited, key=lambda one: -abs(one.factor - 1) * one.evidence.bias)
-
     def texts(self, recipe: Recipe) -> list[Continuation]:
         """The prompts, continued without and with the recipe, with the same noise."""
         if not self.settings.prompts:
             return []
-        groups = self._groups(recipe)
+        groups = self.groups(recipe)
         pairs = []
         with self.timed("texts"), self.stages.stage("Texts", "prompts") as progress:
             for number, prompt in enumerate(self.settings.prompts, start=1):
@@ -324,35 +311,10 @@ class DebiasRun:
         )
         return KlMeter(self.model, requests)
 
-    def _groups(self, recipe: Recipe) -> list[EditGroup]:
+    def groups(self, recipe: Recipe) -> list[EditGroup]:
+        """The edits of a recipe, with the dictionaries of this run."""
         loaded: Mapping[str, Dictionary] = {one.origin.fingerprint: one for one in self.dictionaries}
         return recipe.groups(self.model, loaded)
-
-    def _column(self, point: str, feature: int, found: Found) -> int:
-        number = [one.hook_point.name for one in self.dictionaries].index(point)
-        return sum(found.evidence.widths[:number]) + feature
-
-    def _without(
-        self, recipe: Recipe, features: Sequence[tuple[str, int]]
-    ) -> list[tuple[float | None, float | None]]:
-        """For each feature the spread that is left if it alone is not edited."""
-        if not self.settings.own_effects:
-            return [(None, None)] * len(features)
-        path = self.run.path / f"without-{recipe.content_hash[:8]}.json"
-        if not path.exists():
-            found: list[float] = []
-            meter = TuneMeter(self.model, self.start, templates=1, every_fact=1_000)
-            with (
-                self.timed("own effects"),
-                self.stages.stage("Each feature by itself", "features") as progress,
-            ):
-                for number, (point, feature) in enumerate(features, start=1):
-                    groups = self._groups(without(recipe, point, feature))
-                    measures: TuneMeasures = meter.measure(groups, facts=False)
-                    found.append(measures.spread)
-                    progress(number, len(features))
-            write_json(path, found)
-        return [(float(spread), None) for spread in read_json(path)]
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
@@ -368,33 +330,3 @@ class DebiasRun:
 def recipe_file(budget: float) -> str:
     """Where the recipe of a budget is, relative to the run folder."""
     return f"recipes/kl-{budget:g}.json"
-
-
-def without(recipe: Recipe, point: str, feature: int) -> Recipe:
-    """The recipe without the edits of one feature."""
-    parts = tuple(
-        part.model_copy(
-            update={
-                "edits": tuple(
-                    edit for edit in part.edits if (part.hook_point, edit.feature) != (point, feature)
-                )
-            }
-        )
-        for part in recipe.parts
-    )
-    return recipe.model_copy(update={"parts": parts})
-
-
-def _amounts(recipe: Recipe) -> dict[tuple[str, int], tuple[float, float]]:
-    """Factor and threshold of each feature of a recipe."""
-    amounts: dict[tuple[str, int], tuple[float, float]] = {}
-    for part in recipe.parts:
-        for edit in part.edits:
-            key = (part.hook_point, edit.feature)
-            factor, threshold = amounts.get(key, (1.0, 0.0))
-            if edit.operation.is_share:
-                factor = edit.amount
-            else:
-                threshold = -edit.amount
-            amounts[key] = (factor, threshold)
-    return amounts

@@ -44,23 +44,50 @@ class FeatureEvidence:
 
 
 @dataclass(frozen=True, slots=True)
+class FeatureContext:
+    """A stretch of ordinary text in which a feature fires.
+
+    Attributes:
+        tokens: The tokens as text.
+        activations: The feature's latent at each of them.
+        peak: Index of the token at which it fires most.
+    """
+
+    tokens: tuple[str, ...]
+    activations: tuple[float, ...]
+    peak: int
+
+
+@dataclass(frozen=True, slots=True)
+class EditEffect:
+    """What edits do to a few prompts and passages, few enough to measure many sets of edits.
+
+    Attributes:
+        spread: Spread over tune occupations, as a share of the unedited model's.
+        kl: KL divergence per token of ordinary text, nats.
+    """
+
+    spread: float
+    kl: float
+
+
+@dataclass(frozen=True, slots=True)
 class EditedFeature:
-    """One feature of a recipe, and what its edit does by itself.
+    """One feature of a recipe, what its edit does by itself, and where it fires.
 
     Attributes:
         evidence: What was known of it.
         factor: What its latent is multiplied by.
         threshold: What is taken off its latent after that (the latent does not go below 0).
-        without_spread: Spread over tune occupations if this feature alone is left unedited, as a share of the
-            unedited model's; None where it was not measured.
-        without_kl: KL divergence then.
+        without: What the recipe does if this feature alone is left unedited; None where it was not measured.
+        contexts: Where it fires most in ordinary text, the strongest first; empty where it never fires there.
     """
 
     evidence: FeatureEvidence
     factor: float
     threshold: float
-    without_spread: float | None = None
-    without_kl: float | None = None
+    without: EditEffect | None = None
+    contexts: tuple[FeatureContext, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +212,8 @@ class DebiasResult:
         front: The Pareto front, the smallest budget first.
         chosen: Place of the chosen recipe in the front.
         edited: The features of the chosen recipe, the most important first.
+        complete: What the chosen recipe does with all its edits, on the prompts and passages on which
+            ``EditedFeature.without`` is measured; None where that was not.
         audit: The held-out audit of the chosen recipe; None until it was run.
         proof: The recipe against controls; None where none were asked for.
         texts: Continuations before and after.
@@ -201,6 +230,7 @@ class DebiasResult:
     front: tuple[FrontPoint, ...]
     chosen: int
     edited: tuple[EditedFeature, ...]
+    complete: EditEffect | None
     audit: AuditResult | None
     proof: Proof | None
     texts: tuple[Continuation, ...]

@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from onesense.bias.results import AuditResult, BenchmarkResult, Change, Estimate, MetricResult
 from onesense.report import svg, wording
+from onesense.report.pages import encodable, page_environment
 from onesense.report.wording import Group, Row
 
 _GROUP_WORDS: dict[Group, tuple[str, str]] = {
@@ -96,44 +95,41 @@ def audit_page(result: AuditResult) -> str:
     It loads nothing and runs nothing: style and plots are inline, and its content security policy refuses
     the rest. Names, texts and notes are escaped.
     """
+    page = (
+        page_environment()
+        .get_template("audit.html.j2")
+        .render(
+            result=result,
+            title=f"Gender-bias audit of {wording.clean(result.model)}",
+            body=audit_body(result),
+        )
+    )
+    return encodable(page)
+
+
+def audit_body(result: AuditResult) -> Markup:
+    """What the page of an audit has between its heading and its footer, for this page and for others.
+
+    The style is that of ``audit.css``. Names, texts and notes are escaped.
+    """
     anchors = {id(benchmark): f"set-{index}" for index, benchmark in enumerate(result.benchmarks, start=1)}
     grouped = wording.headline_rows(result)
-    page = _template().render(
-        result=result,
-        compared=result.after is not None,
-        title=f"Gender-bias audit of {wording.clean(result.model)}",
-        subject=wording.subject(result),
-        findings=wording.findings(result),
-        tables=[_table(group, rows, result, anchors) for group, rows in grouped.items()],
-        sections=[_section(benchmark, anchors[id(benchmark)]) for benchmark in result.benchmarks],
-        skipped=wording.skipped_by_reason(result),
-        splits=wording.SPLIT_USES,
-        before=wording.variant(result.before),
-        after=None if result.after is None else wording.variant(result.after),
+    return Markup(
+        page_environment()
+        .get_template("audit_body.html.j2")
+        .render(
+            result=result,
+            compared=result.after is not None,
+            subject=wording.subject(result),
+            findings=wording.findings(result),
+            tables=[_table(group, rows, result, anchors) for group, rows in grouped.items()],
+            sections=[_section(benchmark, anchors[id(benchmark)]) for benchmark in result.benchmarks],
+            skipped=wording.skipped_by_reason(result),
+            splits=wording.SPLIT_USES,
+            before=wording.variant(result.before),
+            after=None if result.after is None else wording.variant(result.after),
+        )
     )
-    # half of a surrogate pair has no bytes in UTF-8
-    return page.encode("utf-8", errors="replace").decode("utf-8")
-
-
-@cache
-def _template() -> Template:
-    environment = Environment(
-        loader=PackageLoader("onesense.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        finalize=_shown,
-    )
-    return environment.get_template("audit.html.j2")
-
-
-def _shown(value: object) -> object:
-    """Text without control and direction characters, whichever way it came into the template."""
-    if isinstance(value, str) and not isinstance(value, Markup):
-        return "".join(c if c.isprintable() or c in "\n\t" else "�" for c in value)
-    return value
 
 
 def _table(group: Group, rows: Sequence[Row], result: AuditResult, anchors: Mapping[int, str]) -> _Table:

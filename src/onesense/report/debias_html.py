@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import takewhile
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
-from onesense.bias.results import AuditResult, MetricResult
-from onesense.debias.results import Continuation, DebiasResult, EditedFeature, FeatureEvidence, FrontPoint
+from onesense.bias.results import MetricResult
+from onesense.debias.results import Continuation, DebiasResult, FrontPoint
 from onesense.report import debias_svg, wording
 from onesense.report import debias_wording as words
-from onesense.report.audit_html import audit_page
+from onesense.report.audit_html import audit_body
+from onesense.report.debias_features import feature_view
 from onesense.report.debias_forest import control_sections
-from onesense.report.debias_wording import percent, small, visible
+from onesense.report.debias_wording import percent, small
+from onesense.report.pages import encodable, page_environment
 from onesense.report.wording import Row
 
 _TEXTS_AT_ONCE = 2
@@ -91,28 +88,6 @@ class _Point:
     content_hash: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Feature:
-    """A feature, and its edit if it has one: every field is text."""
-
-    hook_point: str
-    feature: int
-    factor: str
-    threshold: str
-    without_spread: str
-    without_kl: str
-    bias: str
-    toward: str
-    fact: str
-    kl: str
-    density: str
-    swapped: str
-    gender_words: str
-    promoted: list[str]
-    suppressed: list[str]
-    prompts: list[tuple[str, str]]
-
-
 def debias_page(result: DebiasResult) -> str:
     """The whole run as a standalone page of HTML.
 
@@ -121,10 +96,10 @@ def debias_page(result: DebiasResult) -> str:
     only addresses in it are those of the recipes, relative to the page.
     """
     texts = [_text(pair) for pair in result.texts]
-    edited = [_feature(one.evidence, one) for one in result.edited]
-    candidates = [_feature(one) for one in result.candidates[:_CANDIDATES]]
+    edited = [feature_view(one.evidence, one) for one in result.edited]
+    candidates = [feature_view(one) for one in result.candidates[:_CANDIDATES]]
     page = (
-        _environment()
+        page_environment()
         .get_template("debias.html.j2")
         .render(
             result=result,
@@ -139,53 +114,19 @@ def debias_page(result: DebiasResult) -> str:
             points=[_point(k, point, chosen=k == result.chosen) for k, point in enumerate(result.front)],
             edited=edited[:_FEATURES_AT_ONCE],
             more_edited=edited[_FEATURES_AT_ONCE:],
+            weakest_link=words.weakest_link(result),
             candidates=candidates,
             controls=control_sections(result),
             findings=words.control_findings(result),
             collateral=words.collateral(result),
-            audit=None if result.audit is None else _audit_body(result.audit),
+            audit=None if result.audit is None else audit_body(result.audit),
             settings={key: words.setting(value) for key, value in result.settings.items()},
             seconds={key: wording.number(value, 1) for key, value in result.seconds.items()},
             small=small,
-            footer=_audit_footer(),
+            percent=percent,
         )
     )
-    # half of a surrogate pair has no bytes in UTF-8
-    return page.encode("utf-8", errors="replace").decode("utf-8")
-
-
-@cache
-def _environment() -> Environment:
-    return Environment(
-        loader=PackageLoader("onesense.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        finalize=_shown,
-    )
-
-
-def _shown(value: object) -> object:
-    """Text without control and direction characters, whichever way it came into the template."""
-    return words.printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-def _audit_body(audit: AuditResult) -> Markup:
-    """What the audit's own page has between its heading and its footer; the texts in it are escaped there."""
-    return Markup(_between(audit_page(audit), "<main>", "</main>"))
-
-
-def _audit_footer() -> Markup:
-    """The audit's footer, which holds no value."""
-    loader = PackageLoader("onesense.report")
-    source, _, _ = loader.get_source(_environment(), "audit.html.j2")
-    return Markup(_between(source, "<footer>", "</footer>"))
-
-
-def _between(source: str, start: str, end: str) -> str:
-    return source.partition(start)[2].partition(end)[0]
+    return encodable(page)
 
 
 def _cards(result: DebiasResult) -> list[_Card]:
@@ -239,7 +180,10 @@ def _text(pair: Continuation) -> _Text:
     if pair.before != pair.after:
         shared = shared[: max(shared.rfind(" "), shared.rfind("\n")) + 1]  # whole words part
     cut = len(shared)
-    return _Text(pair.prompt, shared, pair.before[cut:], pair.after[cut:], pair.before == pair.after)
+    # the blank between prompt and continuation is not shown at the edge of a column
+    return _Text(
+        pair.prompt, shared.lstrip(" "), pair.before[cut:], pair.after[cut:], pair.before == pair.after
+    )
 
 
 def _point(index: int, point: FrontPoint, *, chosen: bool) -> _Point:
@@ -256,32 +200,3 @@ def _point(index: int, point: FrontPoint, *, chosen: bool) -> _Point:
         href=debias_svg.recipe_link(point.recipe),
         content_hash=wording.clean(point.content_hash)[:12],
     )
-
-
-def _feature(found: FeatureEvidence, edit: EditedFeature | None = None) -> _Feature:
-    return _Feature(
-        hook_point=wording.clean(found.hook_point),
-        feature=found.feature,
-        factor="" if edit is None else f"× {wording.number(edit.factor, 2)}",
-        threshold="" if edit is None or edit.threshold == 0 else f"less {wording.number(edit.threshold, 3)}",
-        without_spread=_optional(None if edit is None else edit.without_spread, percent),
-        without_kl=_optional(None if edit is None else edit.without_kl, small),
-        bias=wording.number(found.bias, 3),
-        toward=wording.number(found.toward_women, 2, signed=True),
-        fact=wording.number(found.fact, 3, signed=True),
-        kl=small(found.kl),
-        density=percent(found.density, 2),
-        swapped=_optional(found.swapped, lambda value: wording.number(value, 2, signed=True)),
-        gender_words=wording.probability(found.gender_words),
-        promoted=[visible(token) for token in found.promoted],
-        suppressed=[visible(token) for token in found.suppressed],
-        prompts=_prompts(found.prompts),
-    )
-
-
-def _optional(value: float | None, shown: Callable[[float], str]) -> str:
-    return wording.NOTHING if value is None else shown(value)
-
-
-def _prompts(prompts: Sequence[tuple[str, float]]) -> list[tuple[str, str]]:
-    return [(wording.clean(text), wording.number(nats, 2, signed=True)) for text, nats in prompts]

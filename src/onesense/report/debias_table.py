@@ -35,6 +35,7 @@ from onesense.report.debias_wording import (
     small,
     verdict,
     visible,
+    weakest_link,
 )
 
 WIDTH = 100
@@ -108,6 +109,9 @@ class DebiasTable:
             shown = min(len(result.edited), _FEATURES)
             title = f"Edited features, {shown} of {len(result.edited)}"
             yield from _headed(title, _features_table(result.edited[:_FEATURES], width))
+            alone = weakest_link(result)
+            if alone is not None:
+                yield from lines(Text(alone))
         yield Text()
         for note in result.notes:
             yield from lines(Text.assemble(("Note: ", "bold"), wording.clean(note)))
@@ -195,7 +199,7 @@ def _features_table(edited: tuple[EditedFeature, ...], width: int) -> Table:
         edit = f"× {wording.number(one.factor, 2)}"
         if one.threshold:
             edit += f" less {wording.number(one.threshold, 2)}"
-        without = wording.NOTHING if one.without_spread is None else percent(one.without_spread)
+        without = wording.NOTHING if one.without is None else percent(one.without.spread)
         place = _cut(f"{wording.clean(found.hook_point)} · {found.feature}", _LONGEST_NAME)
         rows.append((place, edit, wording.number(found.bias, 3), without))
     headings = [str(column.header) for column in table.columns[:-1]]

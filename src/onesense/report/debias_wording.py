@@ -27,11 +27,6 @@ def visible(token: str) -> str:
     return f"◌{text}" if text and unicodedata.combining(text[0]) else text
 
 
-def printable(text: str) -> str:
-    """Text with its lines, but without control and direction characters."""
-    return "".join(c if c.isprintable() or c in "\n\t" else "�" for c in text)
-
-
 def small(value: float) -> str:
     """A number that may be far below 1, with about three digits."""
     if not math.isfinite(value) or value == 0 or abs(value) >= 1:
@@ -255,6 +250,28 @@ def _draws(draws: Sequence[ControlResult], key: tuple[str, str]) -> str:
         return ""
     matching = sum(_matches(standing_of(draw, key)) for draw in draws)
     return f"; of {len(draws)} random draws of features {matching or 'none'} did as well or better"
+
+
+def weakest_link(result: DebiasResult) -> str | None:
+    """Whether the recipe still works without any one of its features, as a sentence; None if not measured."""
+    effects = [(one, one.without.spread) for one in result.edited if one.without is not None]
+    known = [(one, spread) for one, spread in effects if math.isfinite(spread)]
+    if result.complete is None or not math.isfinite(result.complete.spread) or not known:
+        return None
+    whole = 1 - result.complete.spread
+    if whole <= 0:
+        return "On the few prompts on which single features are left out, the whole recipe removes no spread."
+    if len(result.edited) == 1:
+        return f"The recipe has one feature, which removes {percent(whole)} of the spread; without it nothing is left."
+    feature, spread = max(known, key=lambda both: both[1])
+    evidence = feature.evidence
+    named = f"its strongest feature ({evidence.feature} at {wording.clean(evidence.hook_point)})"
+    if spread >= 1:
+        return f"Without {named} the recipe removes no spread, and {percent(whole)} with it: it rests on that one."
+    return (
+        f"Without {named} the recipe still removes {percent(1 - spread)} of the spread over tune occupations, against "
+        f"{percent(whole)} with all {len(result.edited)}; no other feature is missed more."
+    )
 
 
 def metric_name(result: DebiasResult, key: tuple[str, str]) -> str:

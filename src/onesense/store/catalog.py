@@ -20,6 +20,9 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from onesense.errors import ConfigurationError, NotFoundError
+from onesense.store.candidates import COLUMNS as CANDIDATE_COLUMNS
+from onesense.store.candidates import SORT_COLUMNS as CANDIDATE_SORT_COLUMNS
+from onesense.store.candidates import CandidateRow, read_candidate, stored_candidate
 from onesense.store.catalog_connection import open_reader, open_writer
 from onesense.store.sqlite_errors import sqlite_errors
 
@@ -75,6 +78,10 @@ class FeatureRow:
 
 _COLUMNS = tuple(field.name for field in fields(FeatureRow))
 _INSERT = f"INSERT INTO features ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"
+_INSERT_CANDIDATE = (
+    f"INSERT INTO candidates ({', '.join(CANDIDATE_COLUMNS)})"
+    f" VALUES ({', '.join('?' * len(CANDIDATE_COLUMNS))})"
+)
 _SELECT = f"SELECT {', '.join(f'features.{name}' for name in _COLUMNS)} FROM features"
 
 
@@ -119,9 +126,8 @@ class Catalog:
             StorageError: The disk is full; the old features are still there.
         """
         values = sorted((_storable(row) for row in rows), key=lambda value: int(value[0]))
-        digest = hashlib.sha256(json.dumps(values, allow_nan=False).encode("ascii")).hexdigest()
         with self._transaction() as connection:
-            if _fact(connection, "features_sha256") == digest:
+            if _unchanged(connection, "features_sha256", values):
                 return
             connection.execute("DELETE FROM features")
             connection.execute("DELETE FROM search")
@@ -136,7 +142,6 @@ class Catalog:
                     for value in values
                 ),
             )
-            connection.execute("INSERT OR REPLACE INTO facts VALUES ('features_sha256', ?)", (digest,))
 
     def set_explanation(self, feature: int, text: str, status: ExplanationStatus = "ok") -> None:
         """Keep what a feature is said to mean. Only one with status "ok" can be found by searching.
@@ -215,12 +220,7 @@ class Catalog:
         Raises:
             ConfigurationError: Not one of :data:`SORT_COLUMNS`, or a negative offset or limit.
         """
-        if sort not in SORT_COLUMNS:
-            near = difflib.get_close_matches(sort, SORT_COLUMNS, n=1)
-            meant = f" Did you mean {near[0]}?" if near else ""
-            raise ConfigurationError(
-                f"Cannot sort features by {sort!r}.{meant}", hint=f"Choose from: {', '.join(SORT_COLUMNS)}."
-            )
+        _check_sort(sort, SORT_COLUMNS)
         _check_range("offset", offset)
         _check_range("limit", limit)
         direction = "DESC" if descending else "ASC"
@@ -230,6 +230,53 @@ class Catalog:
                 (limit, offset),
             ).fetchall()
         return [_row(values) for values in found]
+
+    def replace_candidates(self, rows: Iterable[CandidateRow]) -> None:
+        """Put these candidates in place of all there are, in one transaction.
+
+        Where the catalogue holds just these already, no byte changes.
+
+        Raises:
+            StorageError: The disk is full; the old candidates are still there.
+        """
+        values = sorted((stored_candidate(row) for row in rows), key=lambda value: value[:2])
+        with self._transaction() as connection:
+            if _unchanged(connection, "candidates_sha256", values):
+                return
+            connection.execute("DELETE FROM candidates")
+            connection.executemany(_INSERT_CANDIDATE, values)
+
+    def candidates(
+        self,
+        sort: str = "bias",
+        descending: bool = True,
+        *,
+        hook_point: str | None = None,
+        edited: bool = False,
+        limit: int = 50,
+    ) -> list[CandidateRow]:
+        """Candidates in the order of a number; unknown values last, ties by hook point and feature.
+
+        Args:
+            sort: One of ``onesense.store.candidates.SORT_COLUMNS``.
+            descending: The largest first.
+            hook_point: Only those there.
+            edited: Only those that the chosen recipe edits.
+            limit: How many at most.
+
+        Raises:
+            ConfigurationError: No number of a candidate, or a negative limit.
+        """
+        _check_sort(sort, CANDIDATE_SORT_COLUMNS)
+        _check_range("limit", limit)
+        with sqlite_errors(self.path):
+            found = self._connection.execute(
+                f"SELECT {', '.join(CANDIDATE_COLUMNS)} FROM candidates"
+                " WHERE (?1 IS NULL OR hook_point = ?1) AND (NOT ?2 OR factor IS NOT NULL)"
+                f" ORDER BY {sort} IS NULL, {sort} {'DESC' if descending else 'ASC'}, hook_point, feature LIMIT ?3",
+                (hook_point, edited, limit),
+            ).fetchall()
+        return [read_candidate(values) for values in found]
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -260,9 +307,14 @@ def match_expression(query: str) -> str | None:
     return " ".join(phrases) or None
 
 
-def _fact(connection: sqlite3.Connection, name: str) -> str | None:
+def _unchanged(connection: sqlite3.Connection, name: str, values: Sequence[tuple[Any, ...]]) -> bool:
+    """Whether the rows are those whose digest the catalogue has; notes theirs where they are not."""
+    digest = hashlib.sha256(json.dumps(values, allow_nan=False).encode("ascii")).hexdigest()
     row = connection.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
-    return None if row is None else str(row[0])
+    if row is not None and str(row[0]) == digest:
+        return True
+    connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, digest))
+    return False
 
 
 def _storable(row: FeatureRow) -> tuple[Any, ...]:
@@ -288,6 +340,15 @@ def _words(tokens: str) -> str:
 def _well_formed(text: str) -> str:
     """Text that UTF-8 can hold: halves of surrogate pairs become question marks."""
     return text.encode("utf-8", errors="replace").decode("utf-8")
+
+
+def _check_sort(sort: str, columns: Sequence[str]) -> None:
+    if sort not in columns:
+        near = difflib.get_close_matches(sort, columns, n=1)
+        meant = f" Did you mean {near[0]}?" if near else ""
+        raise ConfigurationError(
+            f"Cannot sort features by {sort!r}.{meant}", hint=f"Choose from: {', '.join(columns)}."
+        )
 
 
 def _check_range(name: str, value: int) -> None:

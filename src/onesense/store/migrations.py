@@ -57,7 +57,28 @@ def m004_facts(connection: sqlite3.Connection) -> None:
     connection.execute("CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL)")
 
 
-MIGRATIONS: tuple[Migration, ...] = (m001_features, m002_explanations, m003_search, m004_facts)
+def m005_candidates(connection: sqlite3.Connection) -> None:
+    """What debias knows of features that may carry bias; they come from several hook points."""
+    connection.execute(
+        """
+        CREATE TABLE candidates (
+            hook_point TEXT NOT NULL, feature INTEGER NOT NULL,
+            bias REAL, toward_women REAL, fact REAL, kl REAL, density REAL, swapped REAL, gender_words REAL,
+            factor REAL, without_spread REAL,
+            promoted TEXT NOT NULL, suppressed TEXT NOT NULL,
+            PRIMARY KEY (hook_point, feature)
+        ) WITHOUT ROWID
+        """
+    )
+
+
+MIGRATIONS: tuple[Migration, ...] = (
+    m001_features,
+    m002_explanations,
+    m003_search,
+    m004_facts,
+    m005_candidates,
+)
 
 
 def applied(connection: sqlite3.Connection) -> list[str]:

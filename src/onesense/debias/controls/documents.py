@@ -73,12 +73,24 @@ def fitting_requests(
     return _passages(model, passages, tokens, source, first=0)
 
 
-def _passages(
-    model: LanguageModel, passages: int, tokens: int, source: str | None, *, first: int
-) -> list[Request]:
-    size = min(tokens, model.max_context - 1)
-    if size < 1:
-        raise ConfigurationError(f"Passages of {size} tokens are too short.", hint="Take at least 1.")
+def fitting_documents(model: LanguageModel, *, documents: int, source: str | None = None) -> list[Document]:
+    """The documents from which ``fitting_requests`` takes its passages.
+
+    Args:
+        model: The model.
+        documents: How many at most, evenly spaced over those that are left.
+        source: A text; None for the packaged sample.
+
+    Raises:
+        ConfigurationError: No document is left that is long enough.
+        NotFoundError, FormatError: The text cannot be read.
+    """
+    left = _documents(model, source, first=0)
+    return [left[number] for number in evenly_spaced(len(left), documents)]
+
+
+def _documents(model: LanguageModel, source: str | None, *, first: int) -> list[Document]:
+    """Every other document that is long enough and that no audit takes."""
     every = [one for one in documents_outside_audits(model, source) if len(one.text) >= _SHORTEST]
     documents = every[first::2]
     if not documents:
@@ -87,6 +99,16 @@ def _passages(
             "compare on.",
             hint="Give a longer text.",
         )
+    return documents
+
+
+def _passages(
+    model: LanguageModel, passages: int, tokens: int, source: str | None, *, first: int
+) -> list[Request]:
+    size = min(tokens, model.max_context - 1)
+    if size < 1:
+        raise ConfigurationError(f"Passages of {size} tokens are too short.", hint="Take at least 1.")
+    documents = _documents(model, source, first=first)
     scorer = ModelScorer(model)
     requests = []
     for number in evenly_spaced(len(documents), passages):
