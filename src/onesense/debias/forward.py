@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -72,6 +72,16 @@ def prepare_texts(
     tree = layout.trees and longest <= layout.longest_tree
     batches = tree_batches(texts, max_tokens) if tree else row_batches(texts, max_tokens)
     return [_prepared(model, batch, texts, start if resume and layout.resumes else 0) for batch in batches]
+
+
+def unedited(model: LanguageModel, texts: PreparedTexts) -> PreparedTexts:
+    """The same texts with what the last block of the unedited model gives, from where they can go on."""
+    if texts.resume is None:
+        return texts
+    last = model.n_layers
+    with model_lock(model), skipping(model, texts.resume):
+        hidden = read_inputs(model, texts.batch, [last])[last]
+    return replace(texts, resume=(last, hidden))
 
 
 def first_edited_block(interventions: Sequence[Intervention]) -> int:
