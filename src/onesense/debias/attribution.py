@@ -22,10 +22,10 @@ from torch import Tensor
 from onesense.bias.scoring.batch import ScoringBatch, row_batches
 from onesense.bias.scoring.encoded import encode_requests
 from onesense.bias.scoring.layout import layout_of
-from onesense.bias.scoring.passes import first_block, forward_arguments, read_inputs, skipping
+from onesense.bias.scoring.passes import first_block, logits_at, read_inputs, skipping
 from onesense.bias.scoring.requests import Request
 from onesense.debias.contrasts import Contrast
-from onesense.debias.forward import frozen, keeps_some_logits
+from onesense.debias.forward import frozen
 from onesense.errors import ConfigurationError, NumericalError
 from onesense.model.hook_points import HookPoint
 from onesense.model.hooks import model_lock
@@ -282,7 +282,7 @@ def _gradients(
         resume = (begin, read_inputs(model, batch, [begin])[begin])
     found: dict[HookPoint, Tensor] = {}
     with model_lock(model), skipping(model, resume), frozen(model), _leaves(model, points, found):
-        logits = _logits(model, batch, quantity.nodes(batch))
+        logits = logits_at(model, batch, quantity.nodes(batch))
     values = quantity.value(logits, batch)
     activations = [found[point] for point in points]
     gradients = [_flat(one) for one in torch.autograd.grad(values.sum(), activations)]
@@ -291,20 +291,6 @@ def _gradients(
             f"A gradient through `{model.name}` is NaN.", hint="Load the model in float32 (--dtype float32)."
         )
     return values.detach(), [_flat(one.detach()) for one in activations], gradients
-
-
-def _logits(model: LanguageModel, batch: ScoringBatch, nodes: Tensor) -> Tensor:
-    """Logits at some nodes of rows, float32 [nodes, vocabulary]; only their columns are made where that can be."""
-    width = batch.tokens.shape[1]
-    arguments = forward_arguments(model, batch)
-    columns = torch.arange(width)
-    if keeps_some_logits(model):
-        columns = (nodes % width).unique()
-        arguments["logits_to_keep"] = columns.to(model.device)
-    output: Any = model.hf(**arguments)
-    place = torch.searchsorted(columns, nodes % width)
-    logits: Tensor = output.logits[(nodes // width).to(model.device), place.to(model.device)].float()
-    return logits
 
 
 def _flat(activation: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ from torch import Tensor
 from onesense.bias.scoring.batch import ScoringBatch, row_batches, tree_batches
 from onesense.bias.scoring.encoded import Encoded, encode_requests
 from onesense.bias.scoring.layout import layout_of
-from onesense.bias.scoring.passes import first_block, forward_arguments, read_inputs, skipping
+from onesense.bias.scoring.passes import first_block, logits_at, read_inputs, skipping
 from onesense.bias.scoring.requests import Request
 from onesense.model.hooks import model_lock
 from onesense.model.language_model import LanguageModel
@@ -92,10 +91,6 @@ def first_edited_block(interventions: Sequence[Intervention]) -> int:
 def token_logits(model: LanguageModel, texts: PreparedTexts, interventions: Sequence[Intervention]) -> Tensor:
     """Logits at ``texts.nodes`` with edits, float32 [nodes, vocabulary]; gradients flow to the edits' amounts."""
     batch = texts.batch
-    arguments = forward_arguments(model, batch)
-    narrow = batch.tree and keeps_some_logits(model)
-    if narrow:
-        arguments["logits_to_keep"] = texts.nodes.to(model.device)
     lengths = [batch.tokens.shape[1]] if batch.prompt_lengths is None else batch.prompt_lengths
     with (
         model_lock(model),
@@ -103,9 +98,7 @@ def token_logits(model: LanguageModel, texts: PreparedTexts, interventions: Sequ
         frozen(model),
         applied_by_row(model, [list(interventions)], None, prompt_lengths=lengths),
     ):
-        output: Any = model.hf(**arguments)
-    logits: Tensor = output.logits.flatten(0, 1).float()
-    return logits if narrow else logits[texts.nodes.to(logits.device)]
+        return logits_at(model, batch, texts.nodes)
 
 
 def log_probabilities(texts: PreparedTexts, logits: Tensor) -> Tensor:
@@ -126,11 +119,6 @@ def frozen(model: LanguageModel) -> Iterator[None]:
     finally:
         for parameter in wanted:
             parameter.requires_grad_(True)
-
-
-def keeps_some_logits(model: LanguageModel) -> bool:
-    """Whether the model can be asked for the logits of some columns only."""
-    return "logits_to_keep" in inspect.signature(model.hf.forward).parameters
 
 
 def _prepared(
