@@ -114,7 +114,8 @@ class DebiasRun:
         with self.timed("find"):
             kept = read_found(self.run, self.settings.find)
             if kept is None:
-                write_found(self.run, find(self.model, self.dictionaries, self.settings.find, stages=self.stages))
+                found = find(self.model, self.dictionaries, self.settings.find, stages=self.stages)
+                write_found(self.run, found)
                 # Read back where it was just made: a resumed run must see the same bits.
                 kept = read_found(self.run, self.settings.find)
         if kept is None:
