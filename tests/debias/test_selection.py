@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.sparse import csr_array
 
 from onesense.debias.attribution import Attributions
 from onesense.debias.contrasts import Contrast
@@ -97,7 +98,7 @@ def test_columns_are_features_of_their_dictionary() -> None:
 def _attributions(values: Sequence[float], effects: np.ndarray) -> Attributions:
     return Attributions(
         torch.tensor(values),
-        (torch.from_numpy(effects).float(),),
+        (csr_array(effects.astype(np.float32)),),
         torch.full((len(values),), 4.0),
         (torch.zeros(effects.shape[1]),),
         (torch.zeros(effects.shape[1]),),
@@ -120,8 +121,8 @@ def test_templates_are_centred_and_people_averaged() -> None:
         _attributions([-3.0], np.array([[5.0]])),
         _attributions([0.0], np.array([[6.0]])),
     )
-    np.testing.assert_allclose(evidence.neutral, [1.5, -1.5, 0.0])
-    np.testing.assert_allclose(evidence.neutral_effects[:, 0], [3.0, -3.0, 0.0])
+    np.testing.assert_allclose(evidence.neutral, [1.5, -1.5, 0.0], atol=1e-12)
+    np.testing.assert_allclose(evidence.neutral_effects[:, 0], [3.0, -3.0, 0.0], atol=1e-12)
     np.testing.assert_allclose(evidence.margins, [3.0])
     np.testing.assert_allclose(evidence.fact_effects, [[-5.0]])
     np.testing.assert_allclose(evidence.scores, [[3.0]])  # 6 over the root of 4 tokens

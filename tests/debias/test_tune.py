@@ -109,6 +109,35 @@ def test_a_kept_prefix_gives_the_same_gradients(
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize("room", [0, 1 << 30])
+def test_kept_log_probabilities_are_those_made_anew(
+    tiny_llama: LanguageModel, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    monkeypatch.setattr("onesense.debias.objective._KEPT_BYTES", room)
+    objective, tunable = _objective(tiny_llama), _tunable(tiny_llama)
+    first, again = (objective.backward(1, tunable.edited, facts=0.5, kl=3.0) for _ in range(2))
+    assert (objective._prose[1].base is not None) == (room > 0)
+    assert torch.equal(first.kl, again.kl)
+    monkeypatch.setattr("onesense.debias.objective._KEPT_BYTES", 1 << 30)
+    kept = _objective(tiny_llama).backward(1, tunable.edited, facts=0.5, kl=3.0)
+    assert torch.equal(first.kl, kept.kl)
+
+
+def test_what_is_kept_stays_within_its_bytes(
+    tiny_llama: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("onesense.debias.objective._KEPT_BYTES", 1 << 30)
+    objective, tunable = _objective(tiny_llama), _tunable(tiny_llama)
+    objective.backward(0, tunable.edited, facts=0.5, kl=3.0)
+    base = objective._prose[0].base
+    assert base is not None
+    monkeypatch.setattr("onesense.debias.objective._KEPT_BYTES", 2 * base.nbytes + base.nbytes // 2)
+    limited = _objective(tiny_llama)
+    for step in range(4):
+        limited.backward(step, tunable.edited, facts=0.5, kl=3.0)
+    assert [limited._prose[step].base is not None for step in range(4)] == [True, True, False, False]
+
+
 def test_tuning_makes_the_objective_smaller(tiny_llama: LanguageModel) -> None:
     objective, tunable = _objective(tiny_llama), _tunable(tiny_llama)
     reports: list[StepReport] = []

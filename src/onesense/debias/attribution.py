@@ -10,19 +10,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from interp_engine.hooks import HookManager
+from numpy.typing import NDArray
+from scipy.sparse import coo_array, csr_array, vstack
 from torch import Tensor
 
 from onesense.bias.scoring.batch import ScoringBatch, row_batches
 from onesense.bias.scoring.encoded import encode_requests
 from onesense.bias.scoring.layout import layout_of
-from onesense.bias.scoring.passes import first_block, forward_arguments, read_inputs, skipping
+from onesense.bias.scoring.passes import first_block, logits_at, read_inputs, skipping
 from onesense.bias.scoring.requests import Request
 from onesense.debias.contrasts import Contrast
-from onesense.debias.forward import frozen, keeps_some_logits
+from onesense.debias.forward import frozen
 from onesense.errors import ConfigurationError, NumericalError
 from onesense.model.hook_points import HookPoint
 from onesense.model.hooks import model_lock
@@ -32,7 +35,9 @@ from onesense.sae.dictionary import Dictionary
 Progress = Callable[[int, int | None], None]
 _TOKENS_ON_CPU = 512
 _TOKENS_ON_GPU = 4096
-_SPARSE = 0.05
+# Below this share of firing latents a product for each costs less than the product with the whole decoder.
+_SPARSE = 0.01
+_FIRINGS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,14 +46,15 @@ class Attributions:
 
     Attributes:
         values: The quantity for each text, float32 [texts].
-        effects: For each dictionary the attribution of its features, float32 [texts, d_sae].
+        effects: For each dictionary the attribution of its features, sparse float32 [texts, d_sae]: most features
+            fire in few texts, so that memory grows with what fires and not with the dictionary's width.
         tokens: Positions of each text that were read, [texts].
         fired: For each dictionary at how many positions of all texts each feature fires, [d_sae].
         latents: For each dictionary the sum of each latent over all positions, [d_sae].
     """
 
     values: Tensor
-    effects: tuple[Tensor, ...]
+    effects: tuple[csr_array[np.float32], ...]
     tokens: Tensor
     fired: tuple[Tensor, ...]
     latents: tuple[Tensor, ...]
@@ -137,8 +143,8 @@ def fisher_scores(
         nodes = every(batch).to(logits.device)
         probabilities = logits.log_softmax(-1)
         uniform = torch.rand(len(nodes), generator=generator).to(logits.device)
-        reached = probabilities.detach().exp().cumsum(-1) < uniform[:, None]
-        token = reached.sum(-1, keepdim=True).clamp_max(logits.shape[-1] - 1)
+        reached = probabilities.detach().exp().cumsum(-1)
+        token = torch.searchsorted(reached, uniform[:, None]).clamp_max(logits.shape[-1] - 1)
         steps = probabilities.gather(1, token)[:, 0]
         rows = nodes // batch.tokens.shape[1]
         total = torch.zeros(batch.tokens.shape[0], device=logits.device).index_add(0, rows, steps)
@@ -165,7 +171,7 @@ def _attributions(
     size = _TOKENS_ON_CPU if model.device.type == "cpu" else _TOKENS_ON_GPU
     values = torch.zeros(len(texts))
     tokens = torch.zeros(len(texts))
-    tallies = [_Tally(dictionary, len(texts)) for dictionary in dictionaries]
+    tallies = [_Tally(dictionary) for dictionary in dictionaries]
     done = 0
     for batch in row_batches(texts, size):
         where = torch.tensor([span.text for span in batch.spans])
@@ -188,13 +194,14 @@ def _attributions(
 
 
 class _Tally:
-    """Sums over positions for one dictionary; see ``Attributions``."""
+    """Sums over positions for one dictionary, of the latents that fire; see ``Attributions``."""
 
-    def __init__(self, dictionary: Dictionary, texts: int) -> None:
+    def __init__(self, dictionary: Dictionary) -> None:
         self._dictionary = dictionary
-        self.effects = torch.zeros(texts, dictionary.d_sae)
-        self.fired = torch.zeros(dictionary.d_sae)
-        self.latents = torch.zeros(dictionary.d_sae)
+        self._fired = np.zeros(dictionary.d_sae, dtype=np.int64)
+        self._latents = np.zeros(dictionary.d_sae)
+        self._where: list[NDArray[np.int64]] = []
+        self._effects: list[csr_array[np.float32]] = []
 
     def add(self, where: Tensor, hidden: Tensor, gradient: Tensor, counted: Tensor) -> None:
         """Count the positions of a batch whose rows are the texts ``where``."""
@@ -203,21 +210,48 @@ class _Tally:
         inputs, slopes = hidden[rows, columns].float(), gradient[rows, columns].float()
         if dictionary.preparation.normalization.per_token:
             slopes = slopes * dictionary.token_scale(inputs)
-        latents = dictionary.encode(inputs).float()
-        self.fired += (latents > 0).sum(0).cpu()
-        self.latents += latents.sum(0).cpu()
-        total = torch.zeros(len(where), dictionary.d_sae, device=latents.device)
+        latents = dictionary.encode(inputs)
         positions, features = latents.nonzero(as_tuple=True)
+        values = latents[positions, features].double()
         if len(positions) < _SPARSE * latents.numel():
-            # Few latents fire: only their decoder rows are needed, however many features there are.
-            used, place = features.unique(return_inverse=True)
-            decoder = dictionary.decoder_rows(used)[place]
-            effects = latents[positions, features] * (slopes[positions] * decoder).sum(-1)
-            total.index_put_((rows[positions], features), effects, accumulate=True)
+            slope = _slopes(dictionary, slopes, positions, features)
         else:
             every = torch.arange(dictionary.d_sae, device=dictionary.device)
-            total.index_add_(0, rows, latents * (slopes @ dictionary.decoder_rows(every).T))
-        self.effects[where] = total.cpu()
+            slope = (slopes @ dictionary.decoder_rows(every).T)[positions, features]
+        ids = features.cpu().numpy()
+        self._fired += np.bincount(ids, minlength=dictionary.d_sae)
+        self._latents += np.bincount(ids, values.cpu().numpy(), minlength=dictionary.d_sae)
+        effects = coo_array(
+            ((values * slope).cpu().numpy(), (rows[positions].cpu().numpy(), ids)),
+            shape=(len(where), dictionary.d_sae),
+        )
+        self._effects.append(effects.tocsr().astype(np.float32))
+        self._where.append(where.numpy())
+
+    @property
+    def effects(self) -> csr_array[np.float32]:
+        """Of each text, [texts, d_sae]."""
+        order = np.argsort(np.concatenate(self._where))
+        return csr_array(vstack(self._effects, format="csr")[order])
+
+    @property
+    def fired(self) -> Tensor:
+        """Positions at which each feature fires, float32 [d_sae]."""
+        return torch.from_numpy(self._fired).float()
+
+    @property
+    def latents(self) -> Tensor:
+        """The sum of each latent, float32 [d_sae]."""
+        return torch.from_numpy(self._latents).float()
+
+
+def _slopes(dictionary: Dictionary, slopes: Tensor, positions: Tensor, features: Tensor) -> Tensor:
+    """What one unit of a latent adds to the quantity, for each latent that fires, [firings]."""
+    used, place = features.unique(return_inverse=True)
+    decoder = dictionary.decoder_rows(used)
+    # In parts, so that the rows gathered for each firing stay in the processor's cache.
+    parts = zip(positions.split(_FIRINGS_AT_ONCE), place.split(_FIRINGS_AT_ONCE), strict=True)
+    return torch.cat([(slopes[at] * decoder[rows]).sum(-1) for at, rows in parts])
 
 
 def _counted(model: LanguageModel, batch: ScoringBatch) -> Tensor:
@@ -248,7 +282,7 @@ def _gradients(
         resume = (begin, read_inputs(model, batch, [begin])[begin])
     found: dict[HookPoint, Tensor] = {}
     with model_lock(model), skipping(model, resume), frozen(model), _leaves(model, points, found):
-        logits = _logits(model, batch, quantity.nodes(batch))
+        logits = logits_at(model, batch, quantity.nodes(batch))
     values = quantity.value(logits, batch)
     activations = [found[point] for point in points]
     gradients = [_flat(one) for one in torch.autograd.grad(values.sum(), activations)]
@@ -257,20 +291,6 @@ def _gradients(
             f"A gradient through `{model.name}` is NaN.", hint="Load the model in float32 (--dtype float32)."
         )
     return values.detach(), [_flat(one.detach()) for one in activations], gradients
-
-
-def _logits(model: LanguageModel, batch: ScoringBatch, nodes: Tensor) -> Tensor:
-    """Logits at some nodes of rows, float32 [nodes, vocabulary]; only their columns are made where that can be."""
-    width = batch.tokens.shape[1]
-    arguments = forward_arguments(model, batch)
-    columns = torch.arange(width)
-    if keeps_some_logits(model):
-        columns = (nodes % width).unique()
-        arguments["logits_to_keep"] = columns.to(model.device)
-    output: Any = model.hf(**arguments)
-    place = torch.searchsorted(columns, nodes % width)
-    logits: Tensor = output.logits[(nodes // width).to(model.device), place.to(model.device)].float()
-    return logits
 
 
 def _flat(activation: Tensor) -> Tensor:

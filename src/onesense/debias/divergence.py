@@ -13,6 +13,7 @@ from onesense.bias.scoring.encoded import encode_requests
 from onesense.bias.scoring.requests import Request
 from onesense.debias.controls.calibrate import divergence_of
 from onesense.debias.forward import PreparedTexts, first_edited_block, prepare_texts, token_logits
+from onesense.debias.token_divergence import token_divergences
 from onesense.errors import ConfigurationError, NumericalError
 from onesense.model.language_model import LanguageModel
 from onesense.steer.apply import Edits, prepare
@@ -80,9 +81,7 @@ class KlMeter:
         total, steps = 0.0, 0
         for number, texts in enumerate(self._prepared[start]):
             base = self._base_of(number, texts)
-            edited = token_logits(self._model, texts, interventions).log_softmax(-1)
-            # Rounding can make a divergence of nothing slightly negative.
-            kl = (base.exp() * (base - edited)).sum(-1, dtype=torch.float64).clamp_min(0).cpu()
+            kl = token_divergences(base, token_logits(self._model, texts, interventions)).clamp_min(0).cpu()
             total += float(kl[texts.origin].sum())
             steps += len(texts.origin)
         if math.isnan(total):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,7 +13,7 @@ from torch import Tensor
 from onesense.bias.scoring.batch import ScoringBatch, row_batches, tree_batches
 from onesense.bias.scoring.encoded import Encoded, encode_requests
 from onesense.bias.scoring.layout import layout_of
-from onesense.bias.scoring.passes import first_block, forward_arguments, read_inputs, skipping
+from onesense.bias.scoring.passes import first_block, logits_at, read_inputs, skipping
 from onesense.bias.scoring.requests import Request
 from onesense.model.hooks import model_lock
 from onesense.model.language_model import LanguageModel
@@ -74,6 +72,16 @@ def prepare_texts(
     return [_prepared(model, batch, texts, start if resume and layout.resumes else 0) for batch in batches]
 
 
+def unedited(model: LanguageModel, texts: PreparedTexts) -> PreparedTexts:
+    """The same texts with what the last block of the unedited model gives, from where they can go on."""
+    if texts.resume is None:
+        return texts
+    last = model.n_layers
+    with model_lock(model), skipping(model, texts.resume):
+        hidden = read_inputs(model, texts.batch, [last])[last]
+    return replace(texts, resume=(last, hidden))
+
+
 def first_edited_block(interventions: Sequence[Intervention]) -> int:
     """The first block whose input some edits may change."""
     return min(first_block(one.point) for one in interventions)
@@ -82,10 +90,6 @@ def first_edited_block(interventions: Sequence[Intervention]) -> int:
 def token_logits(model: LanguageModel, texts: PreparedTexts, interventions: Sequence[Intervention]) -> Tensor:
     """Logits at ``texts.nodes`` with edits, float32 [nodes, vocabulary]; gradients flow to the edits' amounts."""
     batch = texts.batch
-    arguments = forward_arguments(model, batch)
-    narrow = batch.tree and keeps_some_logits(model)
-    if narrow:
-        arguments["logits_to_keep"] = texts.nodes.to(model.device)
     lengths = [batch.tokens.shape[1]] if batch.prompt_lengths is None else batch.prompt_lengths
     with (
         model_lock(model),
@@ -93,9 +97,7 @@ def token_logits(model: LanguageModel, texts: PreparedTexts, interventions: Sequ
         frozen(model),
         applied_by_row(model, [list(interventions)], None, prompt_lengths=lengths),
     ):
-        output: Any = model.hf(**arguments)
-    logits: Tensor = output.logits.flatten(0, 1).float()
-    return logits if narrow else logits[texts.nodes.to(logits.device)]
+        return logits_at(model, batch, texts.nodes)
 
 
 def log_probabilities(texts: PreparedTexts, logits: Tensor) -> Tensor:
@@ -116,11 +118,6 @@ def frozen(model: LanguageModel) -> Iterator[None]:
     finally:
         for parameter in wanted:
             parameter.requires_grad_(True)
-
-
-def keeps_some_logits(model: LanguageModel) -> bool:
-    """Whether the model can be asked for the logits of some columns only."""
-    return "logits_to_keep" in inspect.signature(model.hf.forward).parameters
 
 
 def _prepared(

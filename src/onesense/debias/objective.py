@@ -12,13 +12,16 @@ from torch import Tensor
 
 from onesense.bias.scoring.requests import Request
 from onesense.debias.contrasts import Contrast
-from onesense.debias.forward import PreparedTexts, log_probabilities, prepare_texts, token_logits
+from onesense.debias.forward import PreparedTexts, log_probabilities, prepare_texts, token_logits, unedited
+from onesense.debias.token_divergence import token_divergences
 from onesense.errors import ConfigurationError
 from onesense.model.language_model import LanguageModel
 from onesense.steer.intervention import Intervention
 
 _SMALLEST_VARIANCE = 0.05
 _FEWEST = 8
+# Log-probabilities of the unedited model above this are made anew from its last hidden states.
+_KEPT_BYTES = 1 << 30
 
 T = TypeVar("T")
 Edited = Callable[[], Sequence[Intervention]]
@@ -64,8 +67,11 @@ class _Contrasts:
 
 @dataclass(frozen=True, eq=False)
 class _Prose:
+    """Passages, their last hidden states in the unedited model, and the log-probabilities made of them, if kept."""
+
     texts: PreparedTexts
     whole: PreparedTexts
+    base: Tensor | None
 
 
 class Objective:
@@ -112,6 +118,7 @@ class Objective:
             )
         self._contrasts: dict[tuple[str, int], _Contrasts] = {}
         self._prose: dict[int, _Prose] = {}
+        self._held = 0
 
     @property
     def round(self) -> int:
@@ -154,18 +161,28 @@ class Objective:
         return (lost[known] ** 2).sum() / known.sum().clamp_min(1)
 
     def _kl(self, step: int, edits: Sequence[Intervention]) -> Tensor:
+        prose = self._passages(step)
+        base = self._base(prose.whole) if prose.base is None else prose.base
+        divergences = token_divergences(base, token_logits(self.model, prose.texts, edits))
+        return divergences[prose.texts.origin.to(divergences.device)].mean()
+
+    def _passages(self, step: int) -> _Prose:
         place = step % len(self._prose_texts)
         if place not in self._prose:
             passages = self._prose_texts[place]
-            self._prose[place] = _Prose(
-                self._one(passages, self.start), self._one(passages, self.model.n_layers)
-            )
-        prose = self._prose[place]
-        with torch.no_grad():
-            base = token_logits(self.model, prose.whole, ()).log_softmax(-1)
-        after = token_logits(self.model, prose.texts, edits).log_softmax(-1)
-        divergences = (base.exp() * (base - after)).sum(-1)
-        return divergences[prose.texts.origin.to(divergences.device)].mean()
+            texts = self._one(passages, self.start)
+            # Both ways give the same bits, whatever was looked at before.
+            whole = unedited(self.model, texts)
+            size = len(texts.nodes) * self.model.vocab_size * torch.float32.itemsize
+            kept = self._resume and self._held + size <= _KEPT_BYTES
+            self._held += size if kept else 0
+            self._prose[place] = _Prose(texts, whole, self._base(whole) if kept else None)
+        return self._prose[place]
+
+    @torch.no_grad()
+    def _base(self, texts: PreparedTexts) -> Tensor:
+        """Log-probabilities of the unedited model, [nodes, vocabulary]."""
+        return token_logits(self.model, texts, ()).log_softmax(-1)
 
     def _batch(self, kind: str, batches: Sequence[Sequence[Contrast]], step: int) -> _Contrasts:
         place = step % len(batches)

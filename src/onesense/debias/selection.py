@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cholesky, solve_triangular
+from scipy.sparse import csr_array, hstack
 from sklearn.linear_model import lasso_path
 
 from onesense.debias.attribution import Attributions
@@ -96,28 +97,32 @@ def gather_evidence(
         facts_found: Their attributions.
         prose_found: Fisher scores of ordinary text.
     """
+    averaging = _averaging(neutral)
+    sign = np.array([float(one.sign) for one in facts])
+    return Evidence(
+        neutral=averaging @ neutral_found.values.double().numpy(),
+        neutral_effects=np.ascontiguousarray(averaging @ _side_by_side(neutral_found)),
+        margins=sign * facts_found.values.double().numpy(),
+        fact_effects=_side_by_side(facts_found).multiply(sign[:, None]).toarray(),
+        scores=_side_by_side(prose_found).toarray() / np.sqrt(float(prose_found.tokens.sum())),
+        widths=tuple(effect.shape[1] for effect in neutral_found.effects),
+    )
+
+
+def _averaging(neutral: Sequence[Contrast]) -> Floats:
+    """What gives each person's weighted mean over groups, every group less its own mean, [people, prompts]."""
     groups = np.array([one.group for one in neutral])
-    values = neutral_found.values.double().numpy().copy()
-    effects = _side_by_side(neutral_found)
-    for group in np.unique(groups):
-        mine = groups == group
-        values[mine] -= values[mine].mean()
-        effects[mine] -= effects[mine].mean(axis=0)
-    order = {name: at for at, name in enumerate(dict.fromkeys(one.person for one in neutral))}
+    weights = {one.person: one.weight for one in neutral}
+    order = {name: at for at, name in enumerate(weights)}
     people = np.array([order[one.person] for one in neutral])
     averaging = np.zeros((len(order), len(neutral)))
     averaging[people, np.arange(len(neutral))] = 1
     averaging /= averaging.sum(axis=1, keepdims=True)
-    averaging *= np.sqrt([[{one.person: one.weight for one in neutral}[person]] for person in order])
-    sign = np.array([float(one.sign) for one in facts])
-    return Evidence(
-        neutral=averaging @ values,
-        neutral_effects=averaging @ effects,
-        margins=sign * facts_found.values.double().numpy(),
-        fact_effects=sign[:, None] * _side_by_side(facts_found),
-        scores=_side_by_side(prose_found) / np.sqrt(float(prose_found.tokens.sum())),
-        widths=tuple(effect.shape[1] for effect in neutral_found.effects),
-    )
+    averaging *= np.sqrt([[weight] for weight in weights.values()])
+    for group in np.unique(groups):
+        mine = groups == group
+        averaging[:, mine] -= averaging[:, mine].sum(axis=1, keepdims=True) / mine.sum()
+    return averaging
 
 
 @dataclass(frozen=True, eq=False)
@@ -263,5 +268,5 @@ def _prefiltered(evidence: Evidence, allowed: NDArray[np.bool_] | None) -> NDArr
     return np.asarray(chosen, dtype=np.int64)
 
 
-def _side_by_side(found: Attributions) -> Floats:
-    return np.concatenate([effect.double().numpy() for effect in found.effects], axis=1)
+def _side_by_side(found: Attributions) -> csr_array[np.float64]:
+    return csr_array(hstack(found.effects, format="csr", dtype=np.float64))

@@ -318,16 +318,21 @@ class Dictionary:
         return inputs.to(self.dtype)
 
     def _activate(self, products: Tensor, features: slice | Tensor) -> Tensor:
-        pre = products + self.b_enc[features]
-        if self.threshold is not None:
-            return pre.relu() * (pre > self.threshold[features])
         if self.b_mag is not None and self.r_mag is not None:
+            gate = products + self.b_enc[features]
             magnitude = products * self.r_mag[features].exp() + self.b_mag[features]
-            return magnitude.relu() * (pre > 0)
-        return pre.relu()
+            return magnitude.relu() * (gate > 0)
+        # The products were made for this call: a copy of a wide dictionary's latents costs as much as its product.
+        pre = products.add_(self.b_enc[features])
+        if self.threshold is None:
+            return pre.relu_()
+        low = pre <= self.threshold[features]
+        if pre.requires_grad:
+            return pre.relu().masked_fill(low, 0)
+        return pre.relu_().masked_fill_(low, 0)
 
     def _top_k(self, inputs: Tensor) -> Tensor:
-        pre = inputs @ self.W_enc + self.b_enc
+        pre = (inputs @ self.W_enc).add_(self.b_enc)
         if self.rescale_by_decoder_norm:
             pre = pre * self.decoder_norms
         values, indices = pre.topk(self.k or 0, dim=-1, sorted=False)

@@ -351,3 +351,34 @@ def test_a_score_is_that_of_a_padded_batch_whatever_the_side(model: LanguageMode
         log_probs = logits[row][batch.attention_mask[row] == 1].log_softmax(-1)
         wanted = sum(float(log_probs[at - 1, text.ids[at]]) for at in range(text.start, len(text.ids)))
         assert score.logprob == pytest.approx(wanted, abs=1e-4, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "settings", [ScoringSettings(), PLAIN, ScoringSettings(trees=False, batch_tokens=40)]
+)
+def test_logits_are_made_where_they_are_scored(model: LanguageModel, settings: ScoringSettings) -> None:
+    made: list[int] = []
+
+    def count(_module: object, _args: object, output: object) -> None:
+        made.append(output.logits.shape[:2].numel())  # type: ignore[attr-defined]
+
+    requests = [Request(" she", context="The nurse said that"), Request(" he", context="A doctor lost")]
+    scorer = ModelScorer(model, settings=settings)
+    layout_of(model)
+    handle = model.hf.register_forward_hook(count)
+    try:
+        scores = scorer.score(requests)[0]
+    finally:
+        handle.remove()
+    for score, request in zip(scores, requests, strict=True):
+        assert score.logprob == pytest.approx(alone(model, request).logprob, abs=1e-4)
+    # Of two rows that are padded together, the columns of both are made.
+    assert sum(made) <= 2 * sum(score.tokens for score in scores)
+
+
+def test_a_shared_step_counts_for_each_text_that_scores_it(tiny_llama: LanguageModel) -> None:
+    # The end of the first is the end of the second, which scores more before it.
+    requests = [Request("t", context="The nurse said tha"), Request("that", context="The nurse said ")]
+    for order in (requests, requests[::-1]):
+        for score, request in zip(ModelScorer(tiny_llama).score(order)[0], order, strict=True):
+            assert score.logprob == pytest.approx(alone(tiny_llama, request).logprob, abs=1e-4)

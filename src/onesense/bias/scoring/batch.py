@@ -72,6 +72,22 @@ class ScoringBatch:
         digest.update(str(tuple(self.tokens.shape)).encode())
         return digest.digest()
 
+    @cached_property
+    def scored(self) -> Ints:
+        """The steps that count for some span, sorted; no other step's probability need be known, [scored]."""
+        counts = np.zeros(len(self.origin), dtype=bool)
+        for span in self.spans:
+            step = span.last
+            while step not in (-1, span.before):
+                counts[step] = True
+                step = int(self.previous[step])
+        return np.flatnonzero(counts)
+
+    @cached_property
+    def nodes(self) -> Ints:
+        """The nodes from which scored steps go, sorted: the only ones whose logits are wanted, [wanted]."""
+        return np.unique(self.origin[self.scored])
+
     def mask(self, dtype: torch.dtype) -> Tensor | None:
         """For a tree what is added to attention scores, [1, 1, nodes, nodes]; None for rows padded on the right."""
         if not self.tree:
@@ -90,7 +106,7 @@ class ScoringBatch:
         """For each span the sum of a value over its scored steps.
 
         Args:
-            values: The value of each step, [..., steps].
+            values: The value of each step, [..., steps]; those that are not scored do not matter, but are numbers.
         """
         total = np.zeros((*values.shape[:-1], values.shape[-1] + 1))  # the last one stands for no step
         for step, previous in enumerate(self.previous):

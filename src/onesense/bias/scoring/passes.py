@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
@@ -33,6 +34,7 @@ def run(
     model: LanguageModel,
     batch: ScoringBatch,
     *,
+    nodes: Tensor | None = None,
     keep: Sequence[int] = (),
     resume: tuple[int, Tensor] | None = None,
 ) -> tuple[Tensor, Hidden]:
@@ -41,28 +43,59 @@ def run(
     Args:
         model: The model; edits that are installed on it act.
         batch: The batch.
+        nodes: Where logits are wanted, sorted; None for everywhere.
         keep: Blocks whose input is kept.
         resume: A block and its input; blocks before it are not run.
 
     Returns:
-        Logits after each node, float32 [nodes, vocabulary], and what was kept.
+        Logits after each wanted node, float32 [nodes, vocabulary], and what was kept.
 
     Raises:
         NumericalError: The logits are NaN.
     """
-    arguments = forward_arguments(model, batch)
     found: Hidden = {}
     # A plain pass touches nothing that is shared, and several may run at once.
     alone = model_lock(model) if keep or resume is not None else nullcontext()
     with alone, torch.no_grad(), _keeping(model, keep, found), skipping(model, resume):
-        output: Any = model.hf(**arguments)
-        logits: Tensor = output.logits.flatten(0, 1).float()
+        logits = logits_at(model, batch, nodes)
     if bool(logits.isnan().any()):
         raise NumericalError(
             f"The logits of `{model.name}` are NaN.",
             hint="Load the model in float32, or lower the edits of the recipe.",
         )
     return logits, found
+
+
+def logits_at(model: LanguageModel, batch: ScoringBatch, nodes: Tensor | None) -> Tensor:
+    """Logits after some nodes; where the model can be asked for them, no others are made.
+
+    A product with the vocabulary costs as much as many blocks, and few nodes of a prompt predict what is scored.
+
+    Args:
+        model: The model; what is installed on it acts, and gradients flow.
+        batch: The batch.
+        nodes: The nodes, each once and sorted, long [nodes]; None for all.
+
+    Returns:
+        float32 [nodes, vocabulary].
+    """
+    arguments = forward_arguments(model, batch)
+    width = batch.tokens.shape[1]
+    columns = None
+    if nodes is not None and keeps_some_logits(model):
+        columns = (nodes % width).unique()
+        arguments["logits_to_keep"] = columns.to(model.device)
+    output: Any = model.hf(**arguments)
+    logits: Tensor = output.logits
+    if nodes is None or (columns is not None and len(batch.tokens) == 1):
+        return logits.flatten(0, 1).float()
+    place = nodes % width if columns is None else torch.searchsorted(columns, nodes % width)
+    return logits[(nodes // width).to(logits.device), place.to(logits.device)].float()
+
+
+def keeps_some_logits(model: LanguageModel) -> bool:
+    """Whether the model can be asked for the logits of some columns only."""
+    return "logits_to_keep" in inspect.signature(model.hf.forward).parameters
 
 
 def read_inputs(model: LanguageModel, batch: ScoringBatch, blocks: Sequence[int]) -> Hidden:

@@ -194,7 +194,7 @@ class ModelScorer:
                 base = log_probs if base is None else base
                 # Rounding can make a divergence of nothing slightly negative.
                 kl = (base.exp() * (base - log_probs)).sum(-1, dtype=torch.float64).clamp_min(0)
-                sums[variant, where] = batch.summed(kl.cpu().numpy()[batch.origin])
+                sums[variant, where] = batch.summed(_of_steps(batch, kl))
         place = {text: index for index, text in enumerate(texts)}
         return [
             [
@@ -275,7 +275,7 @@ class ModelScorer:
                 progress(done, len(texts))
 
     def _passes(self, batch: ScoringBatch) -> Iterator[tuple[int, Tensor]]:
-        """The logits of each variant; what comes before the first edit is run once for all."""
+        """The logits of each variant at the batch's nodes; what comes before the first edit is run once for all."""
         resumes = self.settings.resume and layout_of(self.model).resumes
         starts = {one.start for one in self._variants if one.interventions} if resumes else set()
         kept: Hidden = {}
@@ -286,7 +286,7 @@ class ModelScorer:
         missing = sorted(starts - set(kept))
         plain: Tensor | None = None
         if any(not one.interventions for one in self._variants):
-            plain, found = run(self.model, batch, keep=missing)
+            plain, found = run(self.model, batch, nodes=torch.from_numpy(batch.nodes), keep=missing)
             kept |= found
             self._memory.put(batch, found)
         for number, variant in enumerate(self._variants):
@@ -304,7 +304,7 @@ class ModelScorer:
         resume = (variant.start, kept[variant.start]) if variant.start in kept else None
         lengths = [batch.tokens.shape[1]] if batch.prompt_lengths is None else batch.prompt_lengths
         with applied_by_row(self.model, [variant.interventions], None, prompt_lengths=lengths) as report:
-            logits, _ = run(self.model, batch, resume=resume)
+            logits, _ = run(self.model, batch, nodes=torch.from_numpy(batch.nodes), resume=resume)
         variant.positions += report.positions
         doses = [dose.relative or 0.0 for dose in report.doses]
         variant.largest_dose = max(variant.largest_dose, *doses, 0.0)
@@ -313,8 +313,17 @@ class ModelScorer:
 
 def _logprobs(batch: ScoringBatch, logits: Tensor) -> NDArray[np.float64]:
     """For each step its log-probability, and 1 where its token is not the most probable one, [2, steps]."""
-    tokens = torch.from_numpy(batch.target).to(logits.device)
-    rows = torch.from_numpy(batch.origin).to(logits.device)
-    chosen = logits.log_softmax(-1)[rows, tokens]
-    missed = logits.argmax(-1)[rows] != tokens
-    return torch.stack([chosen.double(), missed.double()]).cpu().numpy()
+    tokens = torch.from_numpy(batch.target[batch.scored]).to(logits.device)
+    rows = torch.from_numpy(np.searchsorted(batch.nodes, batch.origin[batch.scored])).to(logits.device)
+    found = np.zeros((2, len(batch.origin)))
+    found[0, batch.scored] = logits.log_softmax(-1)[rows, tokens].double().cpu().numpy()
+    found[1, batch.scored] = (logits.argmax(-1)[rows] != tokens).cpu().numpy()
+    return found
+
+
+def _of_steps(batch: ScoringBatch, values: Tensor) -> NDArray[np.float64]:
+    """What is known of the batch's nodes, for each step that goes from one; 0 for steps that are not scored."""
+    found = np.zeros(len(batch.origin))
+    places = np.searchsorted(batch.nodes, batch.origin[batch.scored])
+    found[batch.scored] = values.cpu().numpy()[places]
+    return found
