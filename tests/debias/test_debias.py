@@ -14,9 +14,10 @@ from onesense.bias.benchmark import Split
 from onesense.bias.benchmarks.occupations import Occupations
 from onesense.debias import debias_run
 from onesense.debias.debias import Debiased, debias
-from onesense.debias.debias_run import DebiasRun, recipe_file, without
+from onesense.debias.debias_run import DebiasRun, recipe_file
 from onesense.debias.find import FindSettings
 from onesense.debias.learned_bases import BASES
+from onesense.debias.own_effects import without
 from onesense.debias.proof import prove as prove_module
 from onesense.debias.settings import DebiasSettings
 from onesense.debias.stored_evidence import read_found

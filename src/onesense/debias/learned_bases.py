@@ -9,6 +9,7 @@ from pathlib import Path
 from onesense.debias.controls.bases import neuron_basis, random_directions, residual_basis
 from onesense.debias.controls.signed_pairs import stored
 from onesense.debias.debias_run import DebiasRun
+from onesense.debias.search import search_for
 from onesense.debias.settings import DebiasSettings
 from onesense.engine.stages import Stages
 from onesense.errors import HookPointError, IncompatibleError
@@ -58,6 +59,8 @@ def learned_recipes(
     asked = replace(
         settings,
         budgets=(settings.choose,),
+        # Found in the same way as the features, though a basis is no top-k dictionary.
+        search=search_for(settings.search, dictionaries),
         find=replace(settings.find, max_density=1.0, sentences=0),
         own_effects=False,
         prompts=(),

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,11 +27,45 @@ from onesense.debias.objective import Objective
 from onesense.debias.search_space import SearchSpace
 from onesense.debias.tunable import Tunable
 from onesense.errors import ConfigurationError, FormatError, NotFoundError, NumericalError
+from onesense.sae.architecture import Architecture
+from onesense.sae.dictionary import Dictionary
 from onesense.store.atomic import read_json, write_json
 
 # Of the samplers of optuna, that with Gaussian processes gets furthest in tens of trials: see docs/debias.md.
 _AT_RANDOM = 5
 _LEAST_SHARE, _MOST_SHARE = 1e-3, 4.0
+
+
+class Search(StrEnum):
+    """How amounts are found."""
+
+    AUTO = "auto"
+    """``both`` where the gradient does not tell all, else ``gradient``"""
+    GRADIENT = "gradient"
+    """by gradient"""
+    TRIALS = "trials"
+    """by trials, from where the quadratic programme starts"""
+    BOTH = "both"
+    """by gradient, and from there by trials"""
+
+
+def search_for(asked: str, dictionaries: Sequence[Dictionary]) -> Search:
+    """How amounts are found for some dictionaries.
+
+    Edits move which latents a top-k dictionary keeps only where they act before it: with one hook point the gradient
+    tells all.
+
+    Raises:
+        ConfigurationError: There is no such way.
+    """
+    if asked not in list(Search):
+        raise ConfigurationError(
+            f"There is no search {asked!r}.", hint=f"Choose one of: {', '.join(Search)}."
+        )
+    if asked != Search.AUTO:
+        return Search(asked)
+    jumps = any(dictionary.architecture is Architecture.TOPK for dictionary in dictionaries)
+    return Search.BOTH if jumps and len(dictionaries) > 1 else Search.GRADIENT
 
 
 @dataclass(frozen=True, slots=True)
