@@ -232,7 +232,8 @@ class _Loop:
 
     def one(self) -> None:
         """Choose amounts, measure them, keep them."""
-        values = self._planned() or self._asked()
+        planned = self._planned()
+        values = self._asked() if planned is None else planned
         self.space.take(values)
         steps = range(min(self.settings.batches, self.objective.round))
         edits = self.tunable.edited()
