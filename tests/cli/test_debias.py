@@ -19,6 +19,8 @@ SMALL = ("--templates", 1, "--steps", 1, "--max-density", 1, "--quiet", "--no-ch
         (("--budget", 0.01, "--choose", 0.02), "none of"),
         (("--suite", "all"), "no suite 'all'"),
         (("--controls", "some"), "no controls 'some'"),
+        (("--search", "random"), "no search 'random'"),
+        (("--search", "trials", "--trials", 0), "A search of 0 trials"),
         (("--max-density", 0), "a density above 0"),
         (("--sae-release", "demo", "--sae-id", "blocks.1.hook_resid_post"), "blocks.1.hook_resid_post"),
     ],

@@ -17,7 +17,9 @@ from onesense.debias.debias import Debiased, debias
 from onesense.debias.debias_run import DebiasRun, recipe_file
 from onesense.debias.find import FindSettings
 from onesense.debias.learned_bases import BASES
+from onesense.debias.objective import Objective
 from onesense.debias.proof import prove as prove_module
+from onesense.debias.search import SearchSettings
 from onesense.debias.settings import DebiasSettings
 from onesense.debias.stored_evidence import read_found
 from onesense.debias.tune import TuneSettings
@@ -228,3 +230,44 @@ def test_controls_and_another_audit_are_added_to_a_run(
     learned = [one for one in proof.controls if one.kind == "learned"]
     assert [one.name for one in learned] == [f"{name}, same learning" for name in BASES]
     assert all(1 <= one.edits <= SETTINGS.max_features for one in learned)
+
+
+@pytest.mark.usefixtures("biased")
+def test_amounts_are_searched_without_a_gradient_and_an_interruption_changes_nothing(
+    dictionaries: Dictionaries, tiny_llama: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_args: Any, **_options: Any) -> Any:
+        raise AssertionError("tuned by gradient")
+
+    def interrupted(*_args: Any, **_options: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(debias_run, "tune", never)
+    settings = replace(
+        SETTINGS,
+        budgets=(0.01,),
+        search="trials",
+        trials=SearchSettings(trials=3, batches=1),
+        own_effects=False,
+        prompts=(),
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(debias_run, "at_divergence", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            debias(tiny_llama, dictionaries, tmp_path / "g", settings=settings)
+    kept = (tmp_path / "g" / "partials" / "search-0.01.json").read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(Objective, "measure", never)  # no trial is made again
+        again = debias(tiny_llama, dictionaries, tmp_path / "g", settings=settings)
+    assert (tmp_path / "g" / "partials" / "search-0.01.json").read_bytes() == kept
+    assert any("The search at KL 0.01 tried 3 amounts" in note for note in again.result.notes)
+    assert again.result.front[0].kl <= 0.01 * 1.06
+
+
+def test_trials_decide_nothing_where_the_gradient_is_used(
+    dictionaries: Dictionaries, tiny_llama: LanguageModel, debiased: Debiased
+) -> None:
+    more = replace(SETTINGS, search="gradient", trials=SearchSettings(trials=7))
+    assert DebiasRun(tiny_llama, dictionaries, debiased.run.path, more, Silent()).search == "gradient"
+    with pytest.raises(IncompatibleError, match="made otherwise"):
+        DebiasRun(tiny_llama, dictionaries, debiased.run.path, replace(more, search="both"), Silent())

@@ -76,6 +76,21 @@ def debias_command(
             rich_help_panel=_DEBIAS,
         ),
     ] = False,
+    search: Annotated[
+        str,
+        typer.Option(
+            "--search",
+            help="How amounts are found: gradient; trials, which need no gradient; both, one after the other; or auto: "
+            "both where top-k dictionaries stand at several depths, else gradient.",
+            rich_help_panel=_DEBIAS,
+        ),
+    ] = "auto",
+    trials: Annotated[
+        int,
+        typer.Option(
+            "--trials", help="Trials for each budget, where amounts are tried.", rich_help_panel=_DEBIAS
+        ),
+    ] = 60,
     text: options.Text = None,
     suite: Annotated[
         str, typer.Option("--suite", help="Held-out audit: quick, standard or full.", rich_help_panel=_PROOF)
@@ -116,6 +131,7 @@ def debias_command(
     from onesense.bias.audit import AuditSettings
     from onesense.debias.debias import debias
     from onesense.debias.find import FindSettings
+    from onesense.debias.search import SearchSettings
     from onesense.debias.settings import DebiasSettings
     from onesense.debias.tune import TuneSettings
     from onesense.model.tokens import describe_bos
@@ -137,6 +153,8 @@ def debias_command(
             seed=settings.seed,
         ),
         tune=TuneSettings(steps=steps, learning_rate=learning_rate),
+        search=search,
+        trials=SearchSettings(trials=trials),
         audit=audit,
         controls=controls,
         seed=settings.seed,

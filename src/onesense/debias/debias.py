@@ -119,7 +119,12 @@ def _proof(work: DebiasRun, recipe: Recipe, found: Found) -> Proof | None:
     with work.timed("controls"):
         if every:
             learned, notes = learned_recipes(
-                work.model, work.dictionaries, work.run.path / "learned", settings, stages=work.stages
+                work.model,
+                work.dictionaries,
+                work.run.path / "learned",
+                settings,
+                objective=work.objective,
+                stages=work.stages,
             )
         proof = prove(
             work.model,

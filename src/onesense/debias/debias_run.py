@@ -18,6 +18,7 @@ from onesense.bias.benchmarks.occupations import METRICS as OCCUPATION_METRICS
 from onesense.bias.results import AuditResult
 from onesense.bias.scoring.passes import first_block
 from onesense.bias.statistics.estimate import estimate
+from onesense.debias.continuations import continuations
 from onesense.debias.contrasts import (
     Contrast,
     fact_contrasts,
@@ -31,6 +32,7 @@ from onesense.debias.divergence import KlMeter
 from onesense.debias.find import Found, find, of_templates, ordinary_passages
 from onesense.debias.objective import Objective
 from onesense.debias.results import Continuation, FrontPoint
+from onesense.debias.search import Search, search, search_for
 from onesense.debias.selection import Selection, select
 from onesense.debias.settings import DebiasSettings
 from onesense.debias.stored_evidence import read_found, write_found
@@ -41,20 +43,18 @@ from onesense.engine.stages import Stages
 from onesense.errors import ConfigurationError
 from onesense.model.language_model import LanguageModel
 from onesense.sae.dictionary import Dictionary
-from onesense.steer.generate import generate
 from onesense.steer.intervention import EditGroup
 from onesense.steer.recipe import Recipe, read_recipe, write_recipe
-from onesense.steer.sampling import Sampling
 from onesense.store.atomic import read_json, write_json
 from onesense.store.provenance import provenance
 from onesense.store.run_folder import RunFolder
 
 _SECONDS = "seconds.json"
 _ADDED_LATER = ("choose", "own_effects", "audit", "controls", "control_draws", "prompts")
+_OF_A_SEARCH = ("search", "trials")
 _STRONGEST = 2.0
 # Edits at several depths act on one another, which the first order does not see: KL comes out higher.
 _DEARER = 6.0
-_TOKENS_OF_A_TEXT = 24
 
 
 class DebiasRun:
@@ -64,6 +64,7 @@ class DebiasRun:
         run: The run folder.
         settings: What is wanted.
         dictionaries: One for each hook point, the earliest first.
+        search: How amounts are found; never ``auto``.
         seconds: How long each step took, over all calls.
     """
 
@@ -85,6 +86,7 @@ class DebiasRun:
                 )
         self.model, self.settings, self.stages = model, settings, stages
         self.dictionaries = sorted(dictionaries, key=lambda one: (one.hook_point.layer, one.hook_point.name))
+        self.search = search_for(settings.search, self.dictionaries)
         self.seconds: dict[str, float] = {}
         self.start = min(first_block(one.hook_point) for one in self.dictionaries)
         self.run = RunFolder.create_or_resume(
@@ -106,7 +108,8 @@ class DebiasRun:
     def _identity(self) -> dict[str, object]:
         """What decides the recipes: audits and controls may be added to a run later."""
         found = self.described_settings()
-        return {name: value for name, value in found.items() if name not in _ADDED_LATER}
+        unused = _OF_A_SEARCH if self.search is Search.GRADIENT else ()
+        return {name: value for name, value in found.items() if name not in (*_ADDED_LATER, *unused)}
 
     def find(self) -> Found:
         """The evidence, from the run folder where it is there."""
@@ -154,7 +157,10 @@ class DebiasRun:
                 selection = self._select(budget, found)
                 progress(1, 1)
             tunable = self._tunable(selection, found)
-            self._tune(tunable, selection, budget)
+            if self.search is not Search.TRIALS:
+                self._tune(tunable, selection, budget)
+            if self.search is not Search.GRADIENT:
+                self._search(tunable, selection, found, budget)
             with self.stages.stage(f"Measuring KL {budget:g}", "recipes") as progress:
                 meter = self._meter
                 strength = at_divergence(
@@ -196,21 +202,14 @@ class DebiasRun:
         """The prompts, continued without and with the recipe, with the same noise."""
         if not self.settings.prompts:
             return []
-        groups = self.groups(recipe)
-        pairs = []
         with self.timed("texts"), self.stages.stage("Texts", "prompts") as progress:
-            for number, prompt in enumerate(self.settings.prompts, start=1):
-                made = generate(
-                    self.model,
-                    prompt,
-                    groups,
-                    max_new_tokens=_TOKENS_OF_A_TEXT,
-                    sampling=Sampling(temperature=0.7),
-                    seed=self.settings.seed,
-                )
-                pairs.append(Continuation(prompt, made.unsteered[0].text, made.steered[0].text))
-                progress(number, len(self.settings.prompts))
-        return pairs
+            return continuations(
+                self.model,
+                self.groups(recipe),
+                self.settings.prompts,
+                seed=self.settings.seed,
+                report=progress,
+            )
 
     def audit(self, recipe: Recipe) -> Audit:
         """The held-out audit of a recipe, in a folder of its own within the run."""
@@ -250,6 +249,9 @@ class DebiasRun:
     def notes(self, audited: AuditResult) -> tuple[str, ...]:
         """What a reader must know."""
         notes = list(audited.notes)
+        for budget in self.settings.budgets:
+            path = self.run.path / _search_file(budget)
+            notes += read_json(path)["notes"] if path.exists() else []
         tokenizer = self.model.tokenizer
         if tokenizer is not None and getattr(tokenizer, "chat_template", None):
             notes.append(
@@ -284,7 +286,7 @@ class DebiasRun:
 
             tune(
                 tunable,
-                self._objective,
+                self.objective,
                 budget=budget,
                 settings=settings,
                 checkpoint=self.run.path / "partials" / f"tune-{budget:g}.safetensors",
@@ -292,8 +294,24 @@ class DebiasRun:
                 report=told,
             )
 
+    def _search(self, tunable: Tunable, selection: Selection, found: Found, budget: float) -> None:
+        effects = found.evidence.bias[selection.columns] * np.abs(selection.change)
+        with self.stages.stage(f"Searching, KL {budget:g}", "trials") as progress:
+            result = search(
+                tunable,
+                self.objective,
+                budget=budget,
+                settings=self.settings.trials,
+                importance=effects.tolist(),
+                seed=self.settings.seed,
+                checkpoint=self.run.path / "partials" / _search_file(budget),
+                identity=self.run.fingerprint,
+                report=progress,
+            )
+        write_json(self.run.path / _search_file(budget), result.to_json())
+
     @cached_property
-    def _objective(self) -> Objective:
+    def objective(self) -> Objective:
         """The same for every budget, so that what comes before the first edit is run once for all."""
         seed = self.settings.seed
         by_template: dict[str, list[Contrast]] = {}
@@ -330,3 +348,7 @@ class DebiasRun:
 def recipe_file(budget: float) -> str:
     """Where the recipe of a budget is, relative to the run folder."""
     return f"recipes/kl-{budget:g}.json"
+
+
+def _search_file(budget: float) -> str:
+    return f"search-{budget:g}.json"

@@ -9,6 +9,8 @@ from pathlib import Path
 from onesense.debias.controls.bases import neuron_basis, random_directions, residual_basis
 from onesense.debias.controls.signed_pairs import stored
 from onesense.debias.debias_run import DebiasRun
+from onesense.debias.search import search_for
+from onesense.debias.objective import Objective
 from onesense.debias.settings import DebiasSettings
 from onesense.engine.stages import Stages
 from onesense.errors import HookPointError, IncompatibleError
@@ -36,6 +38,7 @@ def learned_recipes(
     settings: DebiasSettings,
     *,
     bases: Sequence[str] = tuple(BASES),
+    objective: Objective | None = None,
     stages: Stages,
 ) -> tuple[dict[str, Recipe], list[str]]:
     """Recipes of the same find and tune, with as many units, on other bases at the same depths.
@@ -46,6 +49,8 @@ def learned_recipes(
         folder: Where each basis has a run of its own, with recipes of the budgets that were chosen so far.
         settings: Those of the run that is compared with.
         bases: Which; see ``BASES``.
+        objective: That of the run that is compared with, if it was made: it keeps what comes before the first
+            edit, and is used again where a basis begins at the same block.
         stages: Told about progress.
 
     Returns:
@@ -57,6 +62,8 @@ def learned_recipes(
     # A basis is dense, and both signs of a direction are units: the screen by density does not apply to it.
     asked = replace(
         settings,
+        # Found in the same way as the features, though a basis is no top-k dictionary.
+        search=search_for(settings.search, dictionaries),
         find=replace(settings.find, max_density=1.0, sentences=0),
         own_effects=False,
         prompts=(),
@@ -72,6 +79,8 @@ def learned_recipes(
             notes.append(f"The same learning on {name} was left out: {error.message}")
             continue
         run = DebiasRun(model, made, folder / name.replace(" ", "-") / "run", asked, stages)
+        if objective is not None and objective.start == run.start:
+            run.objective = objective
         with run.run.lock():
             recipes[f"{name}, same learning"] = run.recipe(settings.choose, run.find())
     return recipes, notes

@@ -144,6 +144,11 @@ class Objective:
         (kl * divergence).backward()
         return Losses(bias.detach(), lost.detach(), divergence.detach())
 
+    @torch.no_grad()
+    def measure(self, step: int, edits: Sequence[Intervention]) -> Losses:
+        """The losses of a step's batches, without gradients."""
+        return Losses(self._bias(step, edits), self._facts(step, edits), self._kl(step, edits))
+
     def log_odds(self, contrasts: Sequence[Contrast], edits: Sequence[Intervention]) -> Tensor:
         """Log-odds of woman against man, [contrasts]."""
         return _log_odds(self.model, self._prepared(contrasts), edits)

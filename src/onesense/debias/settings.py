@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from onesense.bias.audit import AuditSettings
 from onesense.debias.find import FindSettings
+from onesense.debias.search import SearchSettings, search_for
 from onesense.debias.tune import TuneSettings
 from onesense.errors import ConfigurationError
 
@@ -30,6 +31,9 @@ class DebiasSettings:
             ones kept.
         find: What finding looks at.
         tune: How amounts are learned.
+        search: How amounts are found: ``gradient``; ``trials``, which need none; ``both``, one after the other; or
+            ``auto``: both where top-k dictionaries stand at several hook points, else the gradient.
+        trials: How amounts are tried.
         tuning_passages: Passages of ordinary text that tuning looks at.
         pairs: Prompts with two people, for each of their templates.
         calibration_passages: Passages on which the KL divergence of recipes is measured.
@@ -48,6 +52,8 @@ class DebiasSettings:
     thresholds: bool = False
     find: FindSettings = field(default_factory=FindSettings)
     tune: TuneSettings = field(default_factory=TuneSettings)
+    search: str = "auto"
+    trials: SearchSettings = field(default_factory=SearchSettings)
     tuning_passages: int = 192
     pairs: int = 20
     calibration_passages: int = 24
@@ -64,6 +70,7 @@ class DebiasSettings:
                 f"KL budgets are numbers above 0 (given: {list(self.budgets)}).",
                 hint="For example 0.003,0.01,0.03; with a budget of 0 nothing may change.",
             )
+        search_for(self.search, ())  # an unknown name is refused
         if self.controls not in CONTROLS:
             raise ConfigurationError(
                 f"There are no controls {self.controls!r}.", hint=f"Choose one of: {', '.join(CONTROLS)}."
