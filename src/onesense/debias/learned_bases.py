@@ -9,8 +9,8 @@ from pathlib import Path
 from onesense.debias.controls.bases import neuron_basis, random_directions, residual_basis
 from onesense.debias.controls.signed_pairs import stored
 from onesense.debias.debias_run import DebiasRun
-from onesense.debias.search import search_for
 from onesense.debias.objective import Objective
+from onesense.debias.search import search_for
 from onesense.debias.settings import DebiasSettings
 from onesense.engine.stages import Stages
 from onesense.errors import HookPointError, IncompatibleError
