@@ -72,7 +72,7 @@ def learned_recipes(
     for name in bases:
         try:
             made = [
-                _kept(BASES[name](model, like, settings.seed), folder / name.replace(" ", "-"), like)
+                kept_basis(BASES[name](model, like, settings.seed), folder / name.replace(" ", "-"), like)
                 for like in dictionaries
             ]
         except (HookPointError, IncompatibleError) as error:
@@ -86,7 +86,7 @@ def learned_recipes(
     return recipes, notes
 
 
-def _kept(basis: Dictionary, folder: Path, like: Dictionary) -> Dictionary:
+def kept_basis(basis: Dictionary, folder: Path, like: Dictionary) -> Dictionary:
     """The basis as it is read back from its folder, so that a recipe can say where it is."""
     path = folder / f"layer-{like.hook_point.layer}"
     if path.exists():
