@@ -116,9 +116,10 @@ class DebiasRun:
         with self.timed("find"):
             kept = read_found(self.run, self.settings.find)
             if kept is None:
-                found = find(self.model, self.dictionaries, self.settings.find, stages=self.stages)
-                write_found(self.run, found)
-                # Read back where it was just made: a resumed run must see the same bits.
+                # Not named, so that its memory is free when it is read back: a resumed run must see the same bits.
+                write_found(
+                    self.run, find(self.model, self.dictionaries, self.settings.find, stages=self.stages)
+                )
                 kept = read_found(self.run, self.settings.find)
         if kept is None:
             raise ConfigurationError(f"{self.run.path} lost its evidence.", hint="Run the command again.")
