@@ -162,6 +162,17 @@ def test_texts_are_cut_where_they_part() -> None:
     assert "2 more</summary>" in source
 
 
+def test_texts_that_changed_come_first() -> None:
+    whole = result()
+    same = [one for one in whole.texts if one.before == one.after]
+    changed = [one for one in whole.texts if one.before != one.after]
+    assert same
+    assert changed
+    source = debias_page(dataclasses.replace(whole, texts=(*same, *changed)))
+    places = [source.index(one.prompt) for one in (*changed, *same)]
+    assert places == sorted(places)
+
+
 def test_the_front_has_a_linked_point_for_each_recipe() -> None:
     source = debias_page(result())
     drawing = re.search(r'<svg class="front".*?</svg>', source, flags=re.DOTALL)

@@ -95,7 +95,8 @@ def debias_page(result: DebiasResult) -> str:
     rest. Names, tokens and texts are escaped; blanks and characters that nobody sees are shown in tokens. The
     only addresses in it are those of the recipes, relative to the page.
     """
-    texts = [_text(pair) for pair in result.texts]
+    # The page opens on what a reader can see: texts that the recipe changed come first.
+    texts = [_text(pair) for pair in sorted(result.texts, key=lambda pair: pair.before == pair.after)]
     edited = [feature_view(one.evidence, one) for one in result.edited]
     candidates = [feature_view(one) for one in result.candidates[:_CANDIDATES]]
     page = (
