@@ -16,7 +16,7 @@ from onesense.debias import debias_run
 from onesense.debias.debias import Debiased, debias
 from onesense.debias.debias_run import DebiasRun, recipe_file
 from onesense.debias.find import FindSettings
-from onesense.debias.learned_bases import BASES
+from onesense.debias.learned_bases import BASES, learned_recipes
 from onesense.debias.objective import Objective
 from onesense.debias.proof import prove as prove_module
 from onesense.debias.search import SearchSettings
@@ -230,6 +230,31 @@ def test_controls_and_another_audit_are_added_to_a_run(
     learned = [one for one in proof.controls if one.kind == "learned"]
     assert [one.name for one in learned] == [f"{name}, same learning" for name in BASES]
     assert all(1 <= one.edits <= SETTINGS.max_features for one in learned)
+
+
+def test_an_objective_is_shared_with_bases_that_begin_where_it_does_and_with_no_others(
+    dictionaries: Dictionaries, tiny_llama: LanguageModel, tmp_path: Path
+) -> None:
+    """Neurons act one block earlier: what is kept before the features' first block would hide their edits."""
+    own = DebiasRun(tiny_llama, dictionaries, tmp_path / "own", SETTINGS, Silent()).objective
+    bases = ("neurons", "residual basis")
+    made = []
+    for name, objective in (("alone", None), ("shared", own)):
+        recipes, notes = learned_recipes(
+            tiny_llama,
+            dictionaries,
+            tmp_path / name,
+            SETTINGS,
+            bases=bases,
+            objective=objective,
+            stages=Silent(),
+        )
+        assert notes == []
+        made.append(
+            {basis: [part.edits for part in recipe.parts if part.edits] for basis, recipe in recipes.items()}
+        )
+    assert made[0] == made[1]
+    assert len(made[0]) == len(bases)
 
 
 @pytest.mark.usefixtures("biased")
