@@ -232,6 +232,13 @@ def test_controls_and_another_audit_are_added_to_a_run(
     assert all(1 <= one.edits <= SETTINGS.max_features for one in learned)
 
 
+@pytest.mark.parametrize("wrong", [{"max_features": 0}, {"tune": TuneSettings(steps=-1)}])
+def test_nothing_to_edit_or_to_tune_is_refused_before_any_work(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match="cannot be made") as caught:
+        replace(SETTINGS, **wrong)
+    assert "--max-features" in (caught.value.hint or "")
+
+
 def test_an_objective_is_shared_with_bases_that_begin_where_it_does_and_with_no_others(
     dictionaries: Dictionaries, tiny_llama: LanguageModel, tmp_path: Path
 ) -> None:

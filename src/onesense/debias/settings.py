@@ -71,6 +71,11 @@ class DebiasSettings:
                 hint="For example 0.003,0.01,0.03; with a budget of 0 nothing may change.",
             )
         search_for(self.search, ())  # an unknown name is refused
+        if self.max_features < 1 or self.tune.steps < 0:
+            raise ConfigurationError(
+                f"A recipe of {self.max_features} features after {self.tune.steps} steps cannot be made.",
+                hint="Edit at least one feature, such as --max-features 50; --steps is 0 or more.",
+            )
         if self.controls not in CONTROLS:
             raise ConfigurationError(
                 f"There are no controls {self.controls!r}.", hint=f"Choose one of: {', '.join(CONTROLS)}."
