@@ -73,13 +73,22 @@ def demo_model() -> LanguageModel:
     return load_model("demo", device="cpu")
 
 
+_NEEDED = {"hub": "the model hub", "cuda": "a CUDA device"}
+
+
+def _unexpected(skipped: list[pytest.TestReport]) -> list[str]:
+    """Skipped tests that need nothing but what CI has."""
+    return [report.nodeid for report in skipped if not any(name in report.keywords for name in _NEEDED)]
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Name the tests that need the model hub and were not run; fail on any other skip where CI asks for it."""
+    """Name the tests that need a hub or a GPU and were not run; fail on any other skip where CI asks for it."""
     skipped = terminalreporter.stats.get("skipped", [])
     for report in skipped:
-        if "hub" in report.keywords:
-            terminalreporter.write_line(f"NOT RUN (needs the model hub): {report.nodeid}")
-    other = [report.nodeid for report in skipped if "hub" not in report.keywords]
+        for name, what in _NEEDED.items():
+            if name in report.keywords:
+                terminalreporter.write_line(f"NOT RUN (needs {what}): {report.nodeid}")
+    other = _unexpected(skipped)
     if other and os.environ.get("ONESENSE_FAIL_ON_SKIP"):
         terminalreporter.write_line(
             f"FAILED: skipped although CI has what they need: {', '.join(other)}", red=True
@@ -91,5 +100,5 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if reporter is None or not os.environ.get("ONESENSE_FAIL_ON_SKIP"):
         return
-    if any("hub" not in report.keywords for report in reporter.stats.get("skipped", [])):
+    if _unexpected(reporter.stats.get("skipped", [])):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

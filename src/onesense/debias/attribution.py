@@ -171,14 +171,14 @@ def _attributions(
     size = _TOKENS_ON_CPU if model.device.type == "cpu" else _TOKENS_ON_GPU
     values = torch.zeros(len(texts))
     tokens = torch.zeros(len(texts))
-    tallies = [_Tally(dictionary) for dictionary in dictionaries]
+    tallies = [_Tally(dictionary.to(device=model.device)) for dictionary in dictionaries]
     done = 0
     for batch in row_batches(texts, size):
         where = torch.tensor([span.text for span in batch.spans])
         found, activations, gradients = _gradients(model, batch, dictionaries, quantity)
         values[where] = found.cpu()
         counted = _counted(model, batch)
-        tokens[where] = counted.sum(1).float()
+        tokens[where] = counted.sum(1).float().cpu()
         for tally, hidden, gradient in zip(tallies, activations, gradients, strict=True):
             tally.add(where, hidden, gradient, counted)
         done += len(batch.spans)

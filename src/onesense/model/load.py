@@ -124,7 +124,12 @@ def _converted(path: Path, sha256: str) -> Path:
             f"{path} could not be read as a GGUF model: {_first_line(error)}",
             hint="The file may be cut short, or of a family that transformers does not read from GGUF.",
         ) from error
-    save_model(LanguageModel(hf, tokenizer, path.name), target)
+    try:
+        save_model(LanguageModel(hf, tokenizer, path.name), target)
+    except OnesenseError:
+        # Another process that converted the same file may have been first.
+        if not (target / "config.json").is_file():
+            raise
     return target
 
 

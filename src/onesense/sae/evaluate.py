@@ -67,7 +67,8 @@ def cross_entropy(
     totals = [0.0, 0.0, 0.0]
     count = 0
     windows = iter_windows(model, documents, context_size=context_size)
-    rules: list[Callable[[Tensor], Tensor] | None] = [None, dictionary.reconstruct, torch.zeros_like]
+    near = dictionary.to(device=model.device)
+    rules: list[Callable[[Tensor], Tensor] | None] = [None, near.reconstruct, torch.zeros_like]
     while count < tokens:
         chunk = [window for window in islice(windows, _WINDOWS_PER_BATCH) if len(window.ids) > 1]
         if not chunk:
