@@ -1,0 +1,151 @@
+"""Where contexts lie, so that contexts of one sense are near one another.
+
+The residual stream is anisotropic: raw contexts are 0.9 alike whatever they are, and whitening by their overall
+covariance does not help, since most of that covariance is what contexts of one and the same feature differ in.
+So the metric is learned from the dictionary itself. Fisher's discriminant analysis over its features (Fisher
+1936; Rao 1948) keeps the directions in which contexts of different features differ more than contexts of one
+feature do. A second view is which other features fire there, rare ones counting more (inverse document frequency).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from onesense.errors import ConfigurationError
+from onesense.senses.activity import Activity, Firings, Floats
+from onesense.senses.sampling import Sample
+
+_SHRINKAGE = 0.01
+_DIRECTIONS = (300, 50)
+_SAME_DIRECTION = 0.7
+_TINY = 1e-9
+
+VIEWS = ("stream, 300 directions", "stream, 50 directions", "co-active features")
+"""How a context is seen; each gives a vector of norm 1."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SenseSpace:
+    """Vectors of contexts.
+
+    Attributes:
+        activity: The text.
+        centre: Mean of the contexts on which the metric was learned, [d_model].
+        projection: From the stream to the discriminant directions, strongest first, [d_model, directions].
+        weight: How much each direction counts, [directions].
+        latents: Square roots of the reference features, weighted by rarity, [positions, features].
+        directions: What each reference feature writes, of norm 1, [features, d_model].
+    """
+
+    activity: Activity
+    centre: Floats
+    projection: Floats
+    weight: Floats
+    latents: csr_array[np.float32]
+    directions: Floats
+
+    def vectors(self, sample: Sample, direction: Floats) -> list[Floats]:
+        """The contexts in each of the ``VIEWS``, rows of norm 1, [contexts, numbers of the view].
+
+        Args:
+            sample: The contexts.
+            direction: What the unit itself writes, [d_model]: it is taken out, or all contexts of a unit would
+                be alike for that alone. So are features that write the same (cosine above 0.7).
+        """
+        stream = self.activity.rows(sample.position)
+        stream = stream - np.outer(stream @ direction, direction)
+        seen = ((stream - self.centre) @ self.projection) * self.weight
+        firing = self.latents[sample.position].toarray()
+        firing[:, self.directions @ direction > _SAME_DIRECTION] = 0
+        return [*(unit_rows(seen[:, :number]) for number in _DIRECTIONS), unit_rows(firing)]
+
+
+def fit_space(
+    activity: Activity, reference: str, directions: Floats, samples: Sequence[Sample], *, seed: int
+) -> SenseSpace:
+    """Learn the metric from the contexts of a dictionary's features.
+
+    Args:
+        activity: The text.
+        reference: Name of the unit set of these features.
+        directions: What each feature writes, of norm 1, [features, d_model].
+        samples: Contexts of each feature; those with fewer contexts than most are left out. Features that will be
+            judged may be among them: their own direction is projected out.
+        seed: Of the choice of features, where there are more than it takes.
+
+    Raises:
+        ConfigurationError: Too few features with enough contexts.
+    """
+    number = max((len(one) for one in samples), default=0)
+    chosen = np.array([at for at, one in enumerate(samples) if len(one) == number and number >= 8])
+    least = 64
+    if len(chosen) < least:
+        raise ConfigurationError(
+            f"Only {len(chosen)} features fire often enough to learn from them what one sense looks like; "
+            f"it takes {least}.",
+            hint="Read more text: --max-tokens, --text.",
+        )
+    most = 2500
+    chosen = np.sort(np.random.default_rng(seed).permutation(chosen)[:most])
+    within, means = _scatter(activity, directions, samples, chosen)
+    centre = means.mean(0)
+    between = np.cov(means.T) - within / number
+    projection, strength = _discriminants(within, between, min(max(_DIRECTIONS), len(chosen) - 1))
+    return SenseSpace(
+        activity,
+        centre.astype(np.float32),
+        projection.astype(np.float32),
+        np.sqrt(strength / (1 + strength)).astype(np.float32),
+        _rarity_weighted(activity.firings[reference], len(activity)),
+        directions,
+    )
+
+
+def unit_rows(rows: NDArray[np.floating]) -> Floats:
+    """Rows at norm 1; rows of zeros stay."""
+    norms = np.linalg.norm(rows, axis=-1, keepdims=True)
+    return np.asarray(rows / np.maximum(norms, _TINY), dtype=np.float32)
+
+
+def _scatter(
+    activity: Activity, directions: Floats, samples: Sequence[Sample], chosen: NDArray[np.integer]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Covariance within a feature [d_model, d_model], and the mean of each [features, d_model]."""
+    width = directions.shape[1]
+    within, means, contexts = np.zeros((width, width)), np.empty((len(chosen), width)), 0
+    for row, feature in enumerate(chosen):
+        stream = activity.rows(samples[feature].position)
+        own = directions[feature]
+        stream = stream - np.outer(stream @ own, own)
+        means[row] = stream.mean(0)
+        rest = (stream - means[row]).astype(np.float32)
+        within += rest.T @ rest
+        contexts += len(stream) - 1
+    return within / contexts, means
+
+
+def _discriminants(
+    within: NDArray[np.float64], between: NDArray[np.float64], number: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Directions that maximise between over within, and that ratio, strongest first."""
+    width = len(within)
+    shrunk = within + _SHRINKAGE * np.trace(within) / width * np.eye(width)
+    values, vectors = np.linalg.eigh(shrunk)
+    whitening = vectors / np.sqrt(values)
+    ratios, rotation = np.linalg.eigh(whitening.T @ between @ whitening)
+    ratios, rotation = ratios[::-1], rotation[:, ::-1]
+    number = min(number, width)
+    return whitening @ rotation[:, :number], np.maximum(ratios[:number], 0)
+
+
+def _rarity_weighted(firings: Firings, positions: int) -> csr_array[np.float32]:
+    features = len(firings.pointer) - 1
+    rarity = np.log(positions / np.maximum(firings.count, 1))
+    weighted = np.sqrt(firings.value) * np.repeat(rarity, firings.count).astype(np.float32)
+    by_feature = csr_array((weighted, firings.position, firings.pointer), shape=(features, positions))
+    return csr_array(by_feature.T.tocsr())
