@@ -45,7 +45,7 @@ def set_statistics(cosines: NDArray[np.float64]) -> NDArray[np.float64]:
     Returns:
         [sets, statistics].
     """
-    sets, number, _ = cosines.shape
+    _sets, number, _ = cosines.shape
     centring = np.eye(number) - 1 / number
     values, vectors = np.linalg.eigh(centring @ cosines @ centring)
     values = np.maximum(values[:, ::-1], 0)
