@@ -58,6 +58,14 @@ def test_a_measure_that_is_undefined_in_many_draws_has_no_interval() -> None:
     assert math.isnan(found.high)
 
 
+def test_no_end_of_an_interval_leaves_what_is_possible() -> None:
+    values = np.array([0.0, 1, 1])
+    (free,) = estimates(table(values), mean)
+    (bound,) = estimates(table(values), mean, within=(0, 1))
+    assert free.low < 0 < 1 < free.high
+    assert (bound.value, bound.low, bound.high) == (free.value, 0, 1)
+
+
 @pytest.mark.parametrize(("documents", "draws", "seed"), [(1, 10, 0), (5, 0, 0), (5, 10, -1)])
 def test_what_cannot_be_drawn_is_refused(documents: int, draws: int, seed: int) -> None:
     with pytest.raises(ConfigurationError):

@@ -31,7 +31,7 @@ def test_planted_structure_is_explained_up_to_its_noise() -> None:
     clean = meta_dictionary(planted(600, 0.0), settings=SETTINGS)
     noisy = meta_dictionary(planted(600, 0.4), settings=SETTINGS)
     assert clean.held_out.value > 0.9
-    # two atoms also explain what little of the noise lies along them: 2 of 32 dimensions, a bit more if chosen
+    # two atoms also explain the little noise along them: 2 of 32 dimensions, a bit more if chosen
     assert 0.45 < noisy.held_out.value < 0.68
     assert noisy.held_out.low < noisy.held_out.value < noisy.held_out.high
     assert noisy.in_sample.value > noisy.held_out.value

@@ -1,4 +1,4 @@
-"""FMS: near 1 for a latent that is the concept, at its chance for latents that know nothing, less for two halves."""
+"""FMS: near 1 for a latent that is the concept, at chance for latents that know nothing, less for halves."""
 
 from __future__ import annotations
 

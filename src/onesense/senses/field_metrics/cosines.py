@@ -16,7 +16,7 @@ class DecoderCosines(NamedTuple):
     Attributes:
         largest: Largest cosine with the row of another live feature, float64 [d_sae]; NaN for a dead feature.
         nearest: Which feature that is, long [d_sae]; -1 for a dead feature.
-        encoder: Cosine with the feature's own encoder, float64 [d_sae]; NaN for a dead feature, and everywhere
+        encoder: Cosine with the feature's own encoder, float64 [d_sae]; NaN for a dead feature, and for all
             where no encoder was given.
     """
 
@@ -79,7 +79,7 @@ def _check(decoder: Tensor, encoder: Tensor | None, live: Tensor | None, block: 
         )
     if live is not None and (live.dtype != torch.bool or live.shape != decoder.shape[:1]):
         raise IncompatibleError(
-            f"Which of {decoder.shape[0]} features are live is told by {list(live.shape)} {live.dtype} values.",
+            f"{list(live.shape)} {live.dtype} values cannot tell which of {decoder.shape[0]} features are live.",
             hint="Give true or false for each feature.",
         )
     if block < 1:
@@ -97,7 +97,8 @@ def _unit(decoder: Tensor, ids: Tensor) -> Tensor:
     rows = rows.to(torch.promote_types(torch.float32, rows.dtype))
     # in two steps: the square of a tiny number is 0
     rows = rows / rows.abs().amax(dim=1, keepdim=True)
-    return rows / torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    norms: Tensor = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    return rows / norms
 
 
 def _improve(largest: Tensor, nearest: Tensor, cosines: Tensor, first: int, second: int) -> None:

@@ -59,11 +59,12 @@ def estimates(
     draws: int = 2000,
     seed: int = 0,
     unit: str = "document",
+    within: tuple[float, float] = (-math.inf, math.inf),
 ) -> list[Estimate]:
     """Measures that follow from sums over documents, with intervals from one set of draws.
 
-    Percentiles are expanded for few documents, and below eight replaced by Student's quantile times the standard
-    error, after Hesterberg (2015), *What Teachers Should Know About the Bootstrap*.
+    Percentiles are expanded for few documents, and below eight replaced by Student's quantile times the
+    standard error, after Hesterberg (2015), *What Teachers Should Know About the Bootstrap*.
 
     Args:
         sums: What is summed, document by document, [documents, columns].
@@ -71,6 +72,7 @@ def estimates(
         draws: Bootstrap draws.
         seed: Of the draws.
         unit: What is drawn, for messages.
+        within: What the measures cannot leave; no end of an interval does.
 
     Returns:
         One estimate for each measure.
@@ -87,7 +89,10 @@ def estimates(
         )
     values = measures(sums.sum(axis=0, keepdims=True))[0]
     drawn = np.concatenate([measures(counts @ sums) for counts in _counts(n, draws, seed)])
-    return [_estimate(float(value), column, n) for value, column in zip(values, drawn.T, strict=True)]
+    found = [_estimate(float(value), column, n) for value, column in zip(values, drawn.T, strict=True)]
+    return [
+        Estimate(one.value, *(float(end) for end in np.clip([one.low, one.high], *within))) for one in found
+    ]
 
 
 def check_draws(draws: int, seed: int) -> None:
@@ -104,8 +109,9 @@ def check_draws(draws: int, seed: int) -> None:
 
 def ratio(numerator: Floats, denominator: Floats) -> Floats:
     """A quotient that is NaN, without a warning, where it is undefined."""
-    undefined = np.full(np.broadcast(numerator, denominator).shape, np.nan)
-    return np.divide(numerator, denominator, out=undefined, where=denominator != 0)
+    found: Floats = np.full(np.broadcast(numerator, denominator).shape, np.nan)
+    np.divide(numerator, denominator, out=found, where=denominator != 0)
+    return found
 
 
 def _counts(documents: int, draws: int, seed: int) -> Iterator[Floats]:

@@ -1,7 +1,8 @@
 """Meta dictionary: how much of the decoder rows a small dictionary of them explains.
 
-Leask et al. 2025, *Sparse Autoencoders Do Not Find Canonical Units of Analysis*, arXiv:2502.04878; settings are those
-of SAEBench after Bussmann et al. 2025, arXiv:2503.17547. The more is explained, the less the features are atoms.
+Leask et al. 2025, *Sparse Autoencoders Do Not Find Canonical Units of Analysis*, arXiv:2502.04878; settings
+are those of SAEBench after Bussmann et al. 2025, arXiv:2503.17547. The more is explained, the less the features
+are atoms.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ class MetaSettings:
 
     Attributes:
         width_share: Its width, as a share of the live features; never below ``k``.
-        k: Mean number of active latents for one decoder row (BatchTopK, Bussmann et al. 2024, arXiv:2412.06410).
+        k: Mean number of active latents for one decoder row (BatchTopK, Bussmann et al. 2024,
+            arXiv:2412.06410).
         steps: Steps of Adam.
         batch_size: Decoder rows of one step, drawn with replacement.
         learning_rate: Adam's; it stays.
@@ -62,8 +64,8 @@ class MetaExplained:
     """Share of the variance of decoder rows that a meta dictionary explains; 1 is all of it.
 
     Attributes:
-        held_out: On rows that it was not trained on, with an interval over rows; negative where it is worse than
-            their mean.
+        held_out: On rows that it was not trained on, with an interval over rows; negative where it is worse
+            than their mean.
         in_sample: On the rows that it was trained on, the figure that SAEBench gives.
         width: Latents of the meta dictionary.
         trained_rows: Decoder rows that it was trained on.
@@ -138,7 +140,8 @@ def _live_rows(decoder: Tensor, live: Tensor | None) -> Tensor:
         )
     norms = torch.linalg.vector_norm(rows, dim=1)
     alive = norms > 0 if live is None else (norms > 0) & live.to(rows.device, torch.bool)
-    return rows[alive] / norms[alive, None]
+    directions: Tensor = rows[alive] / norms[alive, None]
+    return directions
 
 
 def _trained(rows: Tensor, width: int, settings: MetaSettings) -> TrainingSAE[Any]:

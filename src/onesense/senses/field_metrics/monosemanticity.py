@@ -1,8 +1,8 @@
 """Feature Monosemanticity Score: does one latent hold a concept, alone and whole?
 
-Härle et al. 2025, *Measuring and Guiding Monosemanticity*, arXiv:2506.19382. Three things differ from the code that
-came with it: trees are scored on documents that they were not fitted on; accuracy is the mean over both classes
-(the same where they are equally large), so that chance is 0.5; and both parts are kept within 0 and 1.
+Härle et al. 2025, *Measuring and Guiding Monosemanticity*, arXiv:2506.19382. Three things differ from the
+code that came with it: trees are scored on documents that they were not fitted on; accuracy is the mean over both
+classes (the same where they are equally large), so that chance is 0.5; and both parts are kept in 0 to 1.
 """
 
 from __future__ import annotations
@@ -34,9 +34,11 @@ class MonosemanticityScore:
     """FMS of one concept, from 0 to 1, higher is better; of several concepts it is the mean.
 
     Attributes:
-        score: FMS@p by p: ``capacity * (local_part + global_part) / 2``; without any relation it is ``CHANCE``.
+        score: FMS@p by p: ``capacity * (local_part + global_part) / 2``; where latents say nothing it is
+            ``CHANCE``.
         local_part: By p: twice what is lost of the capacity once the p best latents are taken away.
-        global_part: 1 minus what further latents of the tree add to the first one, on average over its depths.
+        global_part: 1 minus what further latents of the tree add to the first one, on average over its
+            depths.
         capacity: Accuracy of the best latent alone.
         roots: For each fold the ids of the best latents, in the order in which they were taken away.
         live: Latents that fire on these texts.
@@ -66,9 +68,9 @@ def feature_monosemanticity_score(
 ) -> MonosemanticityScore:
     """FMS of a concept.
 
-    Intervals come from drawing documents with replacement; the trees stay as they were fitted. Where
-    there is nothing to find they cover chance in 91 to 94 of 100 cases; with five folds, which fit on overlapping
-    documents, in 82 to 90.
+    Intervals come from drawing documents with replacement; the trees stay as they were fitted. Where there is
+    nothing to find they cover chance in 91 to 94 of 100 cases; with five folds, which fit on overlapping
+    documents, in 82 to 85.
 
     Args:
         latents: Latents of texts (their mean over tokens, say), [rows, d_sae].
@@ -90,7 +92,8 @@ def feature_monosemanticity_score(
     wanted = tuple(dict.fromkeys(removed))
     if not wanted or not 1 <= min(wanted) <= max(wanted) <= len(rows.live):
         raise ConfigurationError(
-            f"The best {', '.join(map(str, wanted)) or 'no'} latents cannot be taken away: {len(rows.live)} fire.",
+            f"The best {', '.join(map(str, wanted)) or 'no'} latents cannot be taken away: {len(rows.live)} "
+            "fire.",
             hint=f"Choose p between 1 and {len(rows.live)}.",
         )
     cut, deep, roots = _predictions(rows, max(wanted), folds, seed)
@@ -100,7 +103,7 @@ def feature_monosemanticity_score(
     def measures(drawn: Floats) -> Floats:
         return _parts(balanced_accuracies(drawn), len(wanted))
 
-    found = estimates(sums, measures, draws=draws, seed=seed)
+    found = estimates(sums, measures, draws=draws, seed=seed, within=(0, 1))
     n = len(wanted)
     return MonosemanticityScore(
         score=dict(zip(wanted, found[2 + n :], strict=True)),
@@ -130,8 +133,8 @@ def _predictions(
     """What trees say of the rows that they were not fitted on.
 
     Returns:
-        Trees of one split with the best 0 to ``most`` latents taken away, [rows, most + 1]; the whole tree cut
-        at depth 2, 3, ..., [rows, depths], where a shallower tree repeats its last word; and the best latents.
+        Trees of one split with the best 0 to ``most`` latents taken away, [rows, most + 1]; the whole tree
+        cut at depth 2, 3, ..., [rows, depths], where a shallower one repeats its last word; the best latents.
     """
     n = len(rows.labels)
     cut = np.zeros((n, most + 1), dtype=bool)

@@ -1,7 +1,7 @@
 """k-sparse probing: how well a few latents tell a concept, against as many raw channels.
 
-Gurnee et al. 2023, *Finding Neurons in a Haystack*, arXiv:2305.01610, with the settings of SAEBench (Karvonen et al.
-2025, arXiv:2503.09532): columns by the largest difference of class means, then a logistic probe.
+Gurnee et al. 2023, *Finding Neurons in a Haystack*, arXiv:2305.01610, with the settings of SAEBench (Karvonen
+et al. 2025, arXiv:2503.09532): columns by the largest difference of class means, then a logistic probe.
 """
 
 from __future__ import annotations
@@ -59,9 +59,8 @@ def sparse_probing(
     """Probe a concept in k latents and in k raw channels.
 
     Columns are chosen and probes fitted on the same documents; they are scored on others. Intervals come from
-    drawing documents with replacement; the probes stay as they were fitted. Where
-    there is nothing to find they cover chance in 91 to 94 of 100 cases; with five folds, which fit on overlapping
-    documents, in 82 to 90.
+    drawing documents with replacement; the probes stay as they were fitted. Where there is nothing to find
+    they cover chance in 91 to 94 of 100 cases; with five folds, which fit on overlapping documents, in 90.
 
     Args:
         latents: Latents of texts, [rows, d_sae].
@@ -104,7 +103,7 @@ def sparse_probing(
         accuracies = balanced_accuracies(drawn)
         return np.column_stack([accuracies, accuracies[:, :n] - accuracies[:, n:]])
 
-    found = estimates(sums, measures, draws=draws, seed=seed)
+    found = estimates(sums, measures, draws=draws, seed=seed, within=(-1, 1))
     return [
         SparseProbe(k, found[i], found[n + i], found[2 * n + i], tuple(fold[:k] for fold in chosen))
         for i, k in enumerate(wanted)
@@ -129,7 +128,7 @@ def _probed(
         for number, (values, ranked) in enumerate(sources):
             for index, k in enumerate(wanted):
                 column = number * len(wanted) + index
-                # a channel that never varies may be missing from the ranking: the probe then has fewer columns
+                # a channel that is always 0 is missing from the ranking: the probe then has fewer columns
                 correct[scored, column] = _right(values[:, ranked[:k]], rows.labels, fitted, scored)
     return correct, chosen
 

@@ -1,7 +1,7 @@
 """PS-Eval: does a word's strongest latent stay the same with its sense, and change with it?
 
-Minegishi et al. 2025, *Rethinking Evaluation of Sparse Autoencoders through the Representation of Polysemous Words*,
-arXiv:2501.06254.
+Minegishi et al. 2025, *Rethinking Evaluation of Sparse Autoencoders through the Representation of Polysemous
+Words*, arXiv:2501.06254.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from onesense.errors import ConfigurationError, IncompatibleError, NumericalError
@@ -77,8 +77,8 @@ def ps_eval(
 
     Raises:
         IncompatibleError: Shapes disagree.
-        ConfigurationError: Ids are no whole numbers, a label is neither true nor false, pairs of one kind only,
-            or of one word only.
+        ConfigurationError: Ids are no whole numbers, a label is neither true nor false, pairs of one kind
+            only, or of one word only.
     """
     ids, labels = np.asarray(strongest), np.asarray(same)
     if ids.ndim != 2 or ids.shape[1:] != (2,) or labels.shape != ids.shape[:1] or len(words) != len(ids):
@@ -91,7 +91,7 @@ def ps_eval(
         raise ConfigurationError(
             "Latents are whole numbers, and labels true or false.", hint="Look for NaN among them."
         )
-    heard = (ids >= 0).all(axis=1)
+    heard: NDArray[np.bool_] = np.asarray((ids >= 0).all(axis=1))
     told, truth = (ids[:, 0] == ids[:, 1])[heard], labels.astype(bool)[heard]
     if len(np.unique(truth)) < 2:
         raise ConfigurationError(
@@ -99,9 +99,20 @@ def ps_eval(
             hint="Give pairs with the same sense and pairs with different ones.",
         )
     table = np.column_stack([told & truth, ~told & ~truth, told & ~truth, ~told & truth]).astype(np.float64)
-    sums = document_sums(table, [word for word, counts in zip(words, heard, strict=True) if counts])
-    found = estimates(sums, _measures, draws=draws, seed=seed, unit="word")
-    return PolysemyScore(*found, pairs=len(truth), words=len(sums), silent=int((~heard).sum()))
+    sums = document_sums(table, [word for word, counts in zip(words, heard.tolist(), strict=True) if counts])
+    accuracy, precision, recall, specificity, f1 = estimates(
+        sums, _measures, draws=draws, seed=seed, unit="word", within=(0, 1)
+    )
+    return PolysemyScore(
+        accuracy=accuracy,
+        precision=precision,
+        recall=recall,
+        specificity=specificity,
+        f1=f1,
+        pairs=len(truth),
+        words=len(sums),
+        silent=int((~heard).sum()),
+    )
 
 
 def strongest_latents(latents: Tensor) -> Tensor:

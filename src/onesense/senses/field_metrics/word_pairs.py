@@ -1,4 +1,4 @@
-"""Word-in-context pairs from a file: one word in two sentences, with the same sense or with different ones."""
+"""Word-in-context pairs from a file: one word in two sentences, with the same sense or another one."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class WordPair:
     Attributes:
         word: The word.
         sentences: Both sentences.
-        ends: Where the word ends in each, in characters; its first occurrence as a whole word counts, in capital
-            or small letters.
+        ends: Where the word ends in each, in characters; its first occurrence as a whole word counts, in
+            capital or small letters.
         same: Whether it has the same sense in both.
     """
 
@@ -73,8 +73,8 @@ def read_word_pairs(path: Path) -> list[WordPair]:
     """Pairs from a file.
 
     Args:
-        path: A ``.jsonl`` file with one object a line, or a ``.tsv`` file with a header and no quoting. Both have
-            the fields ``word``, ``sentence_1``, ``sentence_2`` and ``label`` (same or different).
+        path: A ``.jsonl`` file with one object a line, or a ``.tsv`` file with a header and no quoting. Both
+            have the fields ``word``, ``sentence_1``, ``sentence_2`` and ``label`` (same or different).
 
     Raises:
         NotFoundError: There is no such file.
@@ -110,9 +110,9 @@ def _lines(path: Path) -> list[str]:
     lines = [line.removesuffix("\r") for line in text.split("\n")]
     while lines and not lines[-1].strip():
         lines.pop()
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            raise FormatError(f"{path}, line {number}: an empty line.", hint="Delete it.")
+    empty = next((number for number, line in enumerate(lines, start=1) if not line.strip()), None)
+    if empty is not None:
+        raise FormatError(f"{path}, line {empty}: an empty line.", hint="Delete it.")
     return lines
 
 
