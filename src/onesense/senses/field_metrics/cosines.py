@@ -79,7 +79,7 @@ def _check(decoder: Tensor, encoder: Tensor | None, live: Tensor | None, block: 
         )
     if live is not None and (live.dtype != torch.bool or live.shape != decoder.shape[:1]):
         raise IncompatibleError(
-            f"{list(live.shape)} {live.dtype} values cannot tell which of {decoder.shape[0]} features are live.",
+            f"{list(live.shape)} {live.dtype} values cannot say which of {decoder.shape[0]} features live.",
             hint="Give true or false for each feature.",
         )
     if block < 1:

@@ -1,8 +1,8 @@
 """Meta dictionary: how much of the decoder rows a small dictionary of them explains.
 
 Leask et al. 2025, *Sparse Autoencoders Do Not Find Canonical Units of Analysis*, arXiv:2502.04878; settings
-are those of SAEBench after Bussmann et al. 2025, arXiv:2503.17547. The more is explained, the less the features
-are atoms.
+are those of SAEBench after Bussmann et al. 2025, arXiv:2503.17547. The more is explained, the less the
+features are atoms.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Feature Monosemanticity Score: does one latent hold a concept, alone and whole?
 
 Härle et al. 2025, *Measuring and Guiding Monosemanticity*, arXiv:2506.19382. Three things differ from the
-code that came with it: trees are scored on documents that they were not fitted on; accuracy is the mean over both
-classes (the same where they are equally large), so that chance is 0.5; and both parts are kept in 0 to 1.
+code that came with it: trees are scored on documents that they were not fitted on; accuracy is the mean over
+both classes (the same where they are equally large), so that chance is 0.5; and both parts are kept in 0 to 1.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def feature_monosemanticity_score(
     """FMS of a concept.
 
     Intervals come from drawing documents with replacement; the trees stay as they were fitted. Where there is
-    nothing to find they cover chance in 91 to 94 of 100 cases; with five folds, which fit on overlapping
+    nothing to find they cover chance in 93 or 94 of 100 cases; with five folds, which fit on overlapping
     documents, in 82 to 85.
 
     Args:

@@ -60,7 +60,7 @@ def sparse_probing(
 
     Columns are chosen and probes fitted on the same documents; they are scored on others. Intervals come from
     drawing documents with replacement; the probes stay as they were fitted. Where there is nothing to find
-    they cover chance in 91 to 94 of 100 cases; with five folds, which fit on overlapping documents, in 90.
+    they cover chance in 91 to 93 of 100 cases; with five folds, which fit on overlapping documents, in 90.
 
     Args:
         latents: Latents of texts, [rows, d_sae].
