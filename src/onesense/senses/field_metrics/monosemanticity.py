@@ -2,7 +2,7 @@
 
 Härle et al. 2025, *Measuring and Guiding Monosemanticity*, arXiv:2506.19382. Three things differ from the
 code that came with it: trees are scored on documents that they were not fitted on; accuracy is the mean over
-both classes (the same where they are equally large), so that chance is 0.5; and both parts are kept in 0 to 1.
+both classes (the same where they are equally large), so that chance is 0.5; and both parts stay in 0 to 1.
 """
 
 from __future__ import annotations
