@@ -1,0 +1,1 @@
+"""Published measures of monosemanticity, computed on the same dictionaries for comparison."""
