@@ -20,8 +20,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from onesense.errors import ConfigurationError
-from onesense.senses.activity import Floats
-from onesense.senses.set_statistics import gram, set_statistics
+from onesense.senses.set_statistics import set_statistics
+from onesense.senses.space import ContextVectors, joined
 
 SMALLEST_SET = 8
 _PAIRS = 1200
@@ -29,7 +29,7 @@ _SMALLEST_SHARE = 0.2
 _STRENGTH = 0.3
 _SETS_AT_ONCE = 512
 
-Views = Sequence[Floats]
+Cosines = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,27 +48,27 @@ class Judge:
         """The largest size that so many contexts fill; None where they are too few to judge."""
         return next((size for size in self.sizes if size <= contexts), None)
 
-    def several(self, sets: Sequence[Views]) -> NDArray[np.float64]:
+    def several(self, sets: Sequence[Cosines]) -> NDArray[np.float64]:
         """How much each set looks like a union of two senses, from 0 to 1; NaN where it is too small.
 
         Args:
-            sets: The views of each set's contexts, rows in random order. Of more contexts than the largest size
-                the first ones count.
+            sets: Cosines of each set's contexts, [views, contexts, contexts], contexts in random order. Of more
+                contexts than the largest size the first ones count.
         """
         found = np.full(len(sets), np.nan)
-        wanted = [self.size_for(len(views[0])) for views in sets]
+        wanted = [self.size_for(one.shape[-1]) for one in sets]
         for size in self.sizes:
             rows = [at for at, one in enumerate(wanted) if one == size]
             for start in range(0, len(rows), _SETS_AT_ONCE):
                 part = rows[start : start + _SETS_AT_ONCE]
-                numbers = statistics_of([[view[:size] for view in sets[at]] for at in part])
+                numbers = statistics_of([sets[at][:, :size, :size] for at in part])
                 found[part] = self.models[size].predict_proba(numbers)[:, 1]
         return found
 
 
-def statistics_of(sets: Sequence[Views]) -> NDArray[np.float64]:
+def statistics_of(sets: Sequence[Cosines]) -> NDArray[np.float64]:
     """The statistics of each view beside one another, [sets, views * statistics]; the sets are of one size."""
-    cosines = np.stack([gram(views) for views in sets])
+    cosines = np.stack(sets)
     return np.concatenate([set_statistics(cosines[:, view]) for view in range(cosines.shape[1])], axis=1)
 
 
@@ -76,7 +76,7 @@ def fit_judge(features: Sequence[Views], *, sizes: Sequence[int], seed: int, pai
     """Fit a judge on unions of two features against single ones.
 
     Args:
-        features: The views of the contexts of each feature, as many for each as the largest size.
+        features: The contexts of each feature, as many for each as the largest size.
         sizes: Numbers of contexts.
         seed: Of the pairs and of the contexts.
         pairs: Unions for each size, and as many single features.
@@ -95,10 +95,10 @@ def fit_judge(features: Sequence[Views], *, sizes: Sequence[int], seed: int, pai
     for size in ordered:
         numbers, labels = [], []
         for start in range(0, pairs, _SETS_AT_ONCE // 2):
-            sets: list[Views] = []
+            sets: list[Cosines] = []
             for _ in range(min(_SETS_AT_ONCE // 2, pairs - start)):
                 share = generator.uniform(_SMALLEST_SHARE, 0.5)
-                sets += union_and_single(features, size, share, generator)
+                sets += [one.cosines() for one in union_and_single(features, size, share, generator)]
                 labels += [1, 0]
             numbers.append(statistics_of(sets))
         model = make_pipeline(StandardScaler(), LogisticRegression(C=_STRENGTH, max_iter=3000))
@@ -107,15 +107,11 @@ def fit_judge(features: Sequence[Views], *, sizes: Sequence[int], seed: int, pai
 
 
 def union_and_single(
-    features: Sequence[Views], size: int, share: float, generator: np.random.Generator
-) -> tuple[Views, Views]:
+    features: Sequence[ContextVectors], size: int, share: float, generator: np.random.Generator
+) -> tuple[ContextVectors, ContextVectors]:
     """The contexts of two features as one set, the first with a share of them, and those of the first alone."""
     one, other = (features[int(at)] for at in generator.choice(len(features), 2, replace=False))
     mine = max(2, round(size * share))
-    order = [generator.permutation(len(views[0])) for views in (one, other)]
-    mixed = generator.permutation(size)
-    union = [
-        np.concatenate([a[order[0][:mine]], b[order[1][: size - mine]]])[mixed]
-        for a, b in zip(one, other, strict=True)
-    ]
-    return union, [view[order[0][:size]] for view in one]
+    order, rest = generator.permutation(len(one)), generator.permutation(len(other))
+    union = joined([one.take(order[:mine]), other.take(rest[: size - mine])])
+    return union.take(generator.permutation(size)), one.take(order[:size])

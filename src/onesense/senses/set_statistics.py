@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
-
-from onesense.senses.activity import Floats
 
 _ROUNDS = 8
 _TINY = 1e-6
@@ -29,11 +25,6 @@ STATISTICS = (
     "between over within",
 )
 """What ``set_statistics`` gives for each view."""
-
-
-def gram(views: Sequence[Floats]) -> NDArray[np.float64]:
-    """Cosines of all pairs of contexts in each view, [views, contexts, contexts]."""
-    return np.stack([(rows @ rows.T).astype(np.float64) for rows in views])
 
 
 def set_statistics(cosines: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, vstack
 
 from onesense.errors import ConfigurationError
 from onesense.senses.activity import Activity, Firings, Floats
@@ -49,8 +49,8 @@ class SenseSpace:
     latents: csr_array[np.float32]
     directions: Floats
 
-    def vectors(self, sample: Sample, direction: Floats) -> list[Floats]:
-        """The contexts in each of the ``VIEWS``, rows of norm 1, [contexts, numbers of the view].
+    def vectors(self, sample: Sample, direction: Floats) -> ContextVectors:
+        """The contexts of a unit as vectors.
 
         Args:
             sample: The contexts.
@@ -60,9 +60,48 @@ class SenseSpace:
         stream = self.activity.rows(sample.position)
         stream = stream - np.outer(stream @ direction, direction)
         seen = ((stream - self.centre) @ self.projection) * self.weight
-        firing = self.latents[sample.position].toarray()
-        firing[:, self.directions @ direction > _SAME_DIRECTION] = 0
-        return [*(unit_rows(seen[:, :number]) for number in _DIRECTIONS), unit_rows(firing)]
+        others = (self.directions @ direction <= _SAME_DIRECTION).astype(np.float32)
+        return ContextVectors(
+            seen.astype(np.float32), csr_array(self.latents[sample.position].multiply(others[None]))
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ContextVectors:
+    """Contexts in all ``VIEWS``.
+
+    Attributes:
+        stream: Along the discriminant directions, strongest first, [contexts, directions].
+        firing: Features that fire there, rare ones counting more, [contexts, features].
+    """
+
+    stream: Floats
+    firing: csr_array[np.float32]
+
+    def __len__(self) -> int:
+        """How many contexts."""
+        return len(self.stream)
+
+    def take(self, index: NDArray[np.integer] | slice) -> ContextVectors:
+        """Some of the contexts."""
+        return ContextVectors(self.stream[index], self.firing[index])
+
+    def cosines(self) -> NDArray[np.float64]:
+        """Of all pairs of contexts in each view, [views, contexts, contexts]."""
+        seen = [unit_rows(self.stream[:, :number]) for number in _DIRECTIONS]
+        inner = (self.firing @ self.firing.T).toarray().astype(np.float64)
+        norms = np.sqrt(np.maximum(np.diagonal(inner), _TINY))
+        return np.stack(
+            [*((rows @ rows.T).astype(np.float64) for rows in seen), inner / np.outer(norms, norms)]
+        )
+
+
+def joined(parts: Sequence[ContextVectors]) -> ContextVectors:
+    """Contexts of several units as one set."""
+    return ContextVectors(
+        np.concatenate([part.stream for part in parts]),
+        csr_array(vstack([part.firing for part in parts], format="csr")),
+    )
 
 
 def fit_space(
