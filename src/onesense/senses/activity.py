@@ -18,6 +18,7 @@ from onesense.model.capture import capture
 from onesense.model.hook_points import HookPoint
 from onesense.model.language_model import LanguageModel
 from onesense.sae.activations import usable_positions
+from onesense.sae.dictionary import Dictionary
 from onesense.senses.unit_sets import UnitSet
 from onesense.store.run_folder import RunFolder
 from onesense.text.corpus import Document
@@ -165,6 +166,22 @@ def read_activity(run: RunFolder, unit_sets: Sequence[UnitSet], shards: int) -> 
         pointer = np.concatenate([[0], np.cumsum(np.bincount(unit, minlength=one.n_units))])
         firings[one.name] = Firings(pointer, position[order].astype(np.int32), value[order])
     return Activity([np.asarray(part["residual"], np.float16) for part in parts], **named, firings=firings)
+
+
+def firing_rates(model: LanguageModel, dictionary: Dictionary, windows: Sequence[Window]) -> torch.Tensor:
+    """Share of the positions of a text at which each feature fires, float64 on the CPU, [d_sae]."""
+    near = dictionary.to(device=model.device)
+    fired, positions = torch.zeros(dictionary.d_sae, dtype=torch.int64), 0
+    for start in range(0, len(windows), _WINDOWS_AT_ONCE):
+        batch = batch_windows(model, windows[start : start + _WINDOWS_AT_ONCE])
+        found = capture(model, batch, [near.hook_point])[near.hook_point]
+        rows = found[usable_positions(found, batch.content)]
+        positions += len(rows)
+        for part in rows.split(_ROWS_AT_ONCE):
+            with torch.no_grad():
+                values, limit = encoded(near, part)
+            fired += (values > limit).sum(0).cpu()
+    return fired.double() / max(positions, 1)
 
 
 def _shard_name(shard: int) -> str:
