@@ -151,10 +151,7 @@ def read_activity(run: RunFolder, unit_sets: Sequence[UnitSet], shards: int) -> 
     """
     parts = [run.read_result(_shard_name(shard)) for shard in range(shards)]
     sizes = np.cumsum([0, *(len(part["token"]) for part in parts)])
-    named = {
-        name: np.concatenate([part[name] for part in parts]).astype(np.int32)
-        for name in ("token", "before", "document", "window", "offset")
-    }
+    named = _columns(parts)
     firings = {}
     for number, one in enumerate(unit_sets):
         unit = np.concatenate([part[f"unit-{number}"] for part in parts])
@@ -166,6 +163,25 @@ def read_activity(run: RunFolder, unit_sets: Sequence[UnitSet], shards: int) -> 
         pointer = np.concatenate([[0], np.cumsum(np.bincount(unit, minlength=one.n_units))])
         firings[one.name] = Firings(pointer, position[order].astype(np.int32), value[order])
     return Activity([np.asarray(part["residual"], np.float16) for part in parts], **named, firings=firings)
+
+
+def read_text(run: RunFolder) -> Activity:
+    """What ``collect_activity`` wrote, without streams and firings: enough to show contexts.
+
+    Raises:
+        NotFoundError: Nothing was read yet.
+        FormatError: A shard is damaged.
+    """
+    shards = sum(name.startswith("activity/") for name in run.results())
+    parts = [run.read_result(_shard_name(shard)) for shard in range(max(shards, 1))]
+    return Activity([], **_columns(parts), firings={})
+
+
+def _columns(parts: Sequence[dict[str, NDArray[np.generic]]]) -> dict[str, Ints]:
+    return {
+        name: np.concatenate([part[name] for part in parts]).astype(np.int32)
+        for name in ("token", "before", "document", "window", "offset")
+    }
 
 
 def firing_rates(model: LanguageModel, dictionary: Dictionary, windows: Sequence[Window]) -> torch.Tensor:

@@ -17,7 +17,7 @@ from onesense.model.dtype import resolve_dtype
 from onesense.model.language_model import LanguageModel
 from onesense.sae.check import self_check
 from onesense.sae.dictionary import Dictionary
-from onesense.senses.activity import Activity, collect_activity, firing_rates
+from onesense.senses.activity import Activity, collect_activity, firing_rates, read_text
 from onesense.senses.judge import SMALLEST_SET, Judge, fit_judge
 from onesense.senses.partition import THRESHOLD, Senses, partition_all
 from onesense.senses.sampling import Sample, sample_all
@@ -280,6 +280,18 @@ def measure_senses(
         return Measured(measurement, {one.name: measurement.table(one, stages) for one in unit_sets})
 
 
+def open_measured(run: RunFolder) -> tuple[Activity, dict[str, SenseTable]]:
+    """Text and senses of a finished run, without a model.
+
+    Raises:
+        NotFoundError: The run holds no measured senses.
+        FormatError: A file is damaged.
+    """
+    names = [FEATURES, *(one for one in run.configuration.get("others", []))]
+    tables = {name: SenseTable.from_tensors(run.read_result(result_name(name))) for name in names}
+    return read_text(run), tables
+
+
 def _configuration(
     model: LanguageModel, dictionary: Dictionary, settings: MeasureSettings, checked: bool | None
 ) -> dict[str, object]:
@@ -288,6 +300,7 @@ def _configuration(
         del chosen[name]
     return {
         **chosen,
+        "model": model.name,
         "dictionary": dictionary.origin.label,
         "hook_point": dictionary.hook_point.name,
         "dtype": str(resolve_dtype(settings.dtype, model.device)).removeprefix("torch."),
