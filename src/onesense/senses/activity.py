@@ -258,8 +258,8 @@ def _firings(one: UnitSet, activations: torch.Tensor) -> tuple[Ints, Ints, Float
         where = (values > limit).nonzero()
         found = values[where[:, 0], where[:, 1]].float()
         parts.append((where + torch.tensor([start, 0], device=where.device), found))
-    where, found = (torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True))
-    return where[:, 0].astype(np.int32), where[:, 1].astype(np.int32), found
+    places, latents = (torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True))
+    return places[:, 0].astype(np.int32), places[:, 1].astype(np.int32), latents
 
 
 def _half(residual: torch.Tensor) -> NDArray[np.float16]:

@@ -88,7 +88,7 @@ def sense_table(
     position = np.full((units, contexts), -1, np.int32)
     value = np.zeros((units, contexts), np.float32)
     label = np.full((units, contexts), -1, np.int8)
-    numbers = np.full((3, units), np.nan, np.float32)
+    effective, several, separation = (np.full(units, np.nan, np.float32) for _ in range(3))
     entropy = np.full(units, np.nan, np.float32)
     number, documents = np.zeros(units, np.int32), np.zeros(units, np.int32)
     for unit, (sample, found) in enumerate(zip(samples, senses, strict=True)):
@@ -99,10 +99,13 @@ def sense_table(
             entropy[unit] = _entropy(activity.token[sample.position], sample.value)
         if found is not None:
             number[unit] = found.number
-            numbers[:, unit] = found.effective, found.several, found.separation
+            effective[unit], several[unit] = found.effective, found.several
+            separation[unit] = found.separation
             label[unit, :taken] = found.labels
     density = (firings.count / max(len(activity), 1)).astype(np.float32)
-    return SenseTable(number, *numbers, entropy, density, documents, position, value, label)
+    return SenseTable(
+        number, effective, several, separation, entropy, density, documents, position, value, label
+    )
 
 
 def _entropy(tokens: NDArray[np.integer], values: NDArray[np.floating]) -> float:
