@@ -15,6 +15,7 @@ from onesense.bias.benchmarks.occupations import Occupations
 from onesense.debias import debias_run
 from onesense.debias.debias import Debiased, debias
 from onesense.debias.debias_run import DebiasRun, recipe_file
+from onesense.debias.divergence import KlMeter
 from onesense.debias.find import FindSettings
 from onesense.debias.learned_bases import BASES, learned_recipes
 from onesense.debias.objective import Objective
@@ -127,6 +128,29 @@ def test_the_same_seed_gives_the_same_bytes_and_an_interruption_changes_nothing(
     for budget in SETTINGS.budgets:
         name = recipe_file(budget)
         assert (again.run.path / name).read_bytes() == (debiased.run.path / name).read_bytes()
+
+
+@pytest.mark.usefixtures("biased")
+def test_the_kl_of_the_front_is_that_of_the_recipes_and_is_not_measured_again(
+    dictionaries: Dictionaries,
+    tiny_llama: LanguageModel,
+    debiased: Debiased,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The search for a recipe's strength ends with it; a call that finds the recipe made measures it anew."""
+    folder = tmp_path / "run"
+    work = DebiasRun(tiny_llama, dictionaries, folder, SETTINGS, Silent())
+    recipes = [work.recipe(budget, work.find()) for budget in SETTINGS.budgets]
+    real = KlMeter.measure
+    calls: list[float] = []
+    monkeypatch.setattr(KlMeter, "measure", lambda *args: calls.append(real(*args)) or calls[-1])
+    front = work.front(recipes)
+    assert not calls
+    (folder / "front.json").unlink()
+    again = DebiasRun(tiny_llama, dictionaries, folder, SETTINGS, Silent())
+    assert again.front(recipes) == front == list(debiased.result.front)
+    assert calls == [point.kl for point in front]
 
 
 @pytest.mark.usefixtures("biased")

@@ -10,16 +10,19 @@ import pytest
 import torch
 
 from onesense.bias.benchmark import Split
+from onesense.bias.scoring import passes
 from onesense.bias.scoring.scorer import ModelScorer
 from onesense.debias import feature_contexts as feature_contexts_module
 from onesense.debias import leave_one_out as leave_one_out_module
 from onesense.debias.contrasts import occupation_contrasts
 from onesense.debias.controls.calibrate import divergence_of
 from onesense.debias.controls.documents import calibration_requests, fitting_documents
+from onesense.debias.divergence import KlMeter
 from onesense.debias.edited_features import recipe_amounts
 from onesense.debias.feature_contexts import feature_contexts
 from onesense.debias.leave_one_out import LeaveOneOut, leave_one_out, without
 from onesense.debias.results import EditEffect, FeatureContext
+from onesense.debias.tune_measures import TuneMeter
 from onesense.engine.stages import Silent
 from onesense.errors import IncompatibleError
 from onesense.model.capture import capture
@@ -218,3 +221,47 @@ def test_leaving_out_goes_on_where_it_stopped(
 
     monkeypatch.setattr(leave_one_out_module, "TuneMeter", never)
     assert _left_out(tiny_llama, dictionaries, path) == again
+
+
+def test_what_comes_before_a_feature_is_run_once(
+    tiny_llama: LanguageModel,
+    dictionaries: list[Dictionary],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The same numbers as from the first edited block on, with fewer blocks run."""
+    recipe = _recipe(tiny_llama, dictionaries)
+    loaded = {one.origin.fingerprint: one for one in dictionaries}
+    requests = calibration_requests(tiny_llama, passages=4, tokens=40)
+    spread, kl = TuneMeter(tiny_llama, 1, templates=1, every_fact=1000), KlMeter(tiny_llama, requests)
+    block = passes._block(tiny_llama, 1)
+    ran: list[str] = []
+    real = type(block).forward
+
+    def counted(self: torch.nn.Module, *args: object, **options: object) -> object:
+        if self is block:
+            ran.append("block 1")
+        return real(self, *args, **options)
+
+    monkeypatch.setattr(type(block), "forward", counted)
+    expected, passes_of = {}, {}
+    for key in recipe_amounts(recipe):
+        ran.clear()
+        groups = without(recipe, *key).groups(tiny_llama, loaded)
+        expected[key] = EditEffect(spread.measure(groups, facts=False).spread, kl.measure(groups))
+        passes_of[key] = len(ran)
+    ran.clear()
+    found = _left_out(tiny_llama, dictionaries, tmp_path / "left.json")
+    for key, effect in expected.items():
+        assert found.without[key].spread == pytest.approx(effect.spread, abs=1e-5)
+        assert found.without[key].kl == pytest.approx(effect.kl, rel=1e-4, abs=1e-7)
+    shared = len(ran)
+    ran.clear()
+    (tmp_path / "left.json").unlink()
+    monkeypatch.setattr(leave_one_out_module, "_blocks", lambda *_arguments: {})
+    same = _left_out(tiny_llama, dictionaries, tmp_path / "left.json")
+    assert same.complete == found.complete
+    # The two features after block 1 each went through it; now what they share does, and a fact beside it.
+    first, second = (passes_of[POINTS[1], feature] for feature in (12, SILENT_FEATURE))
+    assert first == second > 2
+    assert len(ran) - shared == first - 1

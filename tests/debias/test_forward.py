@@ -10,6 +10,7 @@ import torch
 from onesense.bias.scoring.requests import Request
 from onesense.bias.scoring.scorer import ModelScorer
 from onesense.debias.forward import (
+    edited_until,
     first_edited_block,
     frozen,
     log_probabilities,
@@ -51,6 +52,26 @@ def test_log_probabilities_are_those_of_the_scorer(
         rtol=1e-5,
         atol=1e-5,
     )
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "gpt_neox", "gemma2"])
+@pytest.mark.parametrize("max_tokens", [1 << 30, 24])
+@pytest.mark.parametrize("later", ["hook_resid_post", "hook_mlp_out"])
+def test_what_comes_before_a_later_edit_may_be_run_once(
+    tiny_model: Callable[[str], LanguageModel], family: str, max_tokens: int, later: str
+) -> None:
+    model = tiny_model(family)
+    edits = [Edit(feature=feature, operation=Operation.SCALE, value=3.0) for feature in (3, 7)]
+    point = f"blocks.{0 if later == 'hook_resid_post' else 1}.{later}"
+    first = Intervention(model, EditGroup(dictionary_at("blocks.0.hook_mlp_out"), edits))
+    second = Intervention(model, EditGroup(dictionary_at(point, seed=1), edits))
+    for texts in prepare_texts(model, REQUESTS, 0, max_tokens=max_tokens):
+        going_on = edited_until(model, texts, [first], 1)
+        with torch.no_grad():
+            for rest in ([second], []):
+                whole = token_logits(model, texts, [first, *rest])
+                torch.testing.assert_close(token_logits(model, going_on, rest), whole, rtol=1e-5, atol=1e-5)
+            assert not torch.equal(token_logits(model, texts, []), whole)
 
 
 @pytest.mark.parametrize("resume", [True, False])

@@ -9,7 +9,7 @@ from pathlib import Path
 from onesense.bias.benchmark import Benchmark
 from onesense.bias.data.folder import recording
 from onesense.bias.evaluate import correct_family, evaluate
-from onesense.bias.measuring import Effect, Measured, Reading, measure, read_items
+from onesense.bias.measuring import Effect, Measured, Reading, Scored, measure, read_items
 from onesense.bias.results import AuditResult, BenchmarkResult
 from onesense.bias.scoring.encoded import describe_prefix
 from onesense.bias.scoring.scorer import ModelScorer, ScoringSettings
@@ -70,11 +70,13 @@ class Audit:
         run: The run folder.
         result: Values, intervals, tests, verdicts.
         measured: The columns of every item.
+        scored: Where another run finds what was measured; None for an audit that was forced.
     """
 
     run: RunFolder
     result: AuditResult
     measured: list[Measured]
+    scored: Scored | None = None
 
 
 def audit(
@@ -130,7 +132,9 @@ def audit(
                 progress(number, len(measured))
     corrected = correct_family(results)
     notes = _notes(model, variants, effects, settings)
-    return Audit(run, _result(model, variants, settings, corrected, skipped, notes, data), measured)
+    result = _result(model, variants, settings, corrected, skipped, notes, data)
+    scored = None if settings.force else _scored(model, run, readings, variants, settings)
+    return Audit(run, result, measured, scored)
 
 
 def _result(
@@ -190,6 +194,17 @@ def _run_folder(
             seeds=settings.seed,
         ),
     )
+
+
+def _scored(
+    model: LanguageModel,
+    run: RunFolder,
+    readings: Sequence[Reading],
+    variants: Sequence[Recipe | None],
+    settings: AuditSettings,
+) -> Scored:
+    recipes = [None if one is None else one.content_hash for one in variants]
+    return Scored(run, readings, recipes, (model.fingerprint, str(model.dtype)), settings.scoring)
 
 
 def _dtype(model: LanguageModel) -> str:

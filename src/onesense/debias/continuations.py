@@ -1,4 +1,4 @@
-"""Texts before and after: prompts continued by the unedited and by the edited model."""
+"""Texts before and after: prompts continued by the unedited and by the edited model, all in one batch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 
 from onesense.debias.results import Continuation
 from onesense.model.language_model import LanguageModel
-from onesense.steer.generate import generate
+from onesense.steer.apply import prepare
+from onesense.steer.decoding import Row, encode_prompt, generate_rows
 from onesense.steer.intervention import EditGroup
 from onesense.steer.sampling import Sampling
 
@@ -30,17 +31,22 @@ def continuations(
         prompts: What is continued.
         seed: Of the noise.
         report: Told prompts done and prompts wanted.
+
+    Raises:
+        ConfigurationError: A prompt is empty or too long.
     """
-    pairs = []
-    for number, prompt in enumerate(prompts, start=1):
-        made = generate(
-            model,
-            prompt,
-            groups,
-            max_new_tokens=_TOKENS,
-            sampling=Sampling(temperature=_TEMPERATURE),
-            seed=seed,
-        )
-        pairs.append(Continuation(prompt, made.unsteered[0].text, made.steered[0].text))
-        report(number, len(prompts))
-    return pairs
+    encoded = [encode_prompt(model, prompt, max_new_tokens=_TOKENS) for prompt in prompts]
+    rows = [Row(ids, 0, variant) for ids in encoded for variant in (None, 0)]
+    texts, _ = generate_rows(
+        model,
+        rows,
+        [prepare(model, groups)],
+        sampling=Sampling(temperature=_TEMPERATURE),
+        max_new_tokens=_TOKENS,
+        seed=seed,
+    )
+    report(len(prompts), len(prompts))
+    return [
+        Continuation(prompt, before.text, after.text)
+        for prompt, before, after in zip(prompts, texts[0::2], texts[1::2], strict=True)
+    ]

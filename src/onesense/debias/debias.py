@@ -85,7 +85,7 @@ def debias(
         write_candidates(work.run, candidates, edited)
         texts = work.texts(recipes[chosen])
     audited = work.audit(recipes[chosen])
-    proof = _proof(work, recipes[chosen], found)
+    proof = _proof(work, recipes[chosen], found, audited)
     result = DebiasResult(
         model=model.name,
         dictionaries={one.hook_point.name: one.origin.label for one in work.dictionaries},
@@ -106,8 +106,8 @@ def debias(
     return Debiased(work.run, recipes[chosen], result, audited)
 
 
-def _proof(work: DebiasRun, recipe: Recipe, found: Found) -> Proof | None:
-    """The recipe against controls, as many as are asked for."""
+def _proof(work: DebiasRun, recipe: Recipe, found: Found, audited: Audit) -> Proof | None:
+    """The recipe against controls, as many as are asked for; what the audit measured is not measured again."""
     settings = work.settings
     if settings.controls == "none":
         return None
@@ -144,6 +144,7 @@ def _proof(work: DebiasRun, recipe: Recipe, found: Found) -> Proof | None:
                 bootstrap_draws=settings.audit.draws,
                 seed=settings.seed,
             ),
+            scored=audited.scored,
             stages=work.stages,
         )
     return replace(proof, notes=(*proof.notes, *notes))

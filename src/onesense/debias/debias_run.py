@@ -91,6 +91,7 @@ class DebiasRun:
         self.search = search_for(settings.search, self.dictionaries)
         self.screen = read_screen(settings.senses, self.dictionaries)
         self.seconds: dict[str, float] = {}
+        self._kl: dict[str, float] = {}
         self.start = min(first_block(one.hook_point) for one in self.dictionaries)
         self.run = RunFolder.create_or_resume(
             run_folder,
@@ -175,6 +176,8 @@ class DebiasRun:
                 )
                 progress(1, 1)
             recipe = tunable.recipe(strength.strength, note=f"debias, KL budget {budget:g} nats per token")
+            if strength.strength > 0:
+                self._kl[recipe.content_hash] = strength.kl
             path.parent.mkdir(exist_ok=True)
             write_recipe(recipe, path)
         return recipe
@@ -185,11 +188,12 @@ class DebiasRun:
         with self.timed("front"), self.stages.stage("Pareto front", "recipes") as progress:
             known: dict[str, dict[str, float]] = read_json(path) if path.exists() else {}
             if any(recipe.content_hash not in known for recipe in recipes):
-                tune_meter, meter = TuneMeter(self.model, self.start), self._meter
+                meter = TuneMeter(self.model, self.start)
                 for number, recipe in enumerate(recipes, start=1):
-                    groups = self.groups(recipe)
-                    measures = tune_meter.measure(groups)
-                    known[recipe.content_hash] = {**measures._asdict(), "kl": meter.measure(groups)}
+                    groups, key = self.groups(recipe), recipe.content_hash
+                    # The search for its strength ended with this number, unless another call made the recipe.
+                    kl = self._kl[key] if key in self._kl else self._meter.measure(groups)
+                    known[key] = {**meter.measure(groups)._asdict(), "kl": kl}
                     progress(number, len(recipes))
                 write_json(path, known)
         return [

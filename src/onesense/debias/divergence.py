@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
+from copy import copy
 
 import torch
 from torch import Tensor
@@ -12,11 +13,18 @@ from torch import Tensor
 from onesense.bias.scoring.encoded import encode_requests
 from onesense.bias.scoring.requests import Request
 from onesense.debias.controls.calibrate import divergence_of
-from onesense.debias.forward import PreparedTexts, first_edited_block, prepare_texts, token_logits
+from onesense.debias.forward import (
+    PreparedTexts,
+    edited_until,
+    first_edited_block,
+    prepare_texts,
+    token_logits,
+)
 from onesense.debias.token_divergence import token_divergences
 from onesense.errors import ConfigurationError, NumericalError
 from onesense.model.language_model import LanguageModel
 from onesense.steer.apply import Edits, prepare
+from onesense.steer.intervention import Intervention
 
 _TOKENS_PER_PASS = 512
 # Log-probabilities of the unedited model above this are computed anew each time.
@@ -51,6 +59,7 @@ class KlMeter:
                 hint="Give shorter texts.",
             )
         self._prepared: dict[int, list[PreparedTexts]] = {}
+        self._going_on: list[tuple[PreparedTexts, PreparedTexts]] | None = None
         self._base: dict[int, Tensor] = {}
         self._held = 0
 
@@ -61,6 +70,16 @@ class KlMeter:
         return f"{len(self._requests)} texts, {digest[:16]}"
 
     @torch.no_grad()
+    def going_on(self, edits: Sequence[Intervention], start: int) -> KlMeter:
+        """A meter of what acts from block ``start`` on, on top of edits before it, which are run only once."""
+        twin = copy(self)
+        twin._going_on = [
+            (texts, edited_until(self._model, texts, edits, start))
+            for texts in self._texts(first_edited_block(edits))
+        ]
+        return twin
+
+    @torch.no_grad()
     def measure(self, edits: Edits) -> float:
         """KL of some edits; that of ``divergence_of`` on the same texts.
 
@@ -69,18 +88,16 @@ class KlMeter:
             IncompatibleError, ConfigurationError, NotFoundError: See ``onesense.steer.apply.prepare``.
         """
         interventions = prepare(self._model, edits)
-        if not interventions:
+        if self._going_on is None and not interventions:
             return 0.0
         if any(edit.where.needs_prompt_end for one in interventions for edit in one.edits):
             return divergence_of(self._model, self._requests, interventions)  # shared prefixes have no end
-        start = first_edited_block(interventions)
-        if start not in self._prepared:
-            self._prepared[start] = prepare_texts(
-                self._model, self._requests, start, max_tokens=_TOKENS_PER_PASS
-            )
+        pairs = self._going_on
+        if pairs is None:
+            pairs = [(texts, texts) for texts in self._texts(first_edited_block(interventions))]
         total, steps = 0.0, 0
-        for number, texts in enumerate(self._prepared[start]):
-            base = self._base_of(number, texts)
+        for number, (plain, texts) in enumerate(pairs):
+            base = self._base_of(number, plain)
             kl = token_divergences(base, token_logits(self._model, texts, interventions)).clamp_min(0).cpu()
             total += float(kl[texts.origin].sum())
             steps += len(texts.origin)
@@ -90,6 +107,14 @@ class KlMeter:
                 hint="Load the model in float32, or lower the edits.",
             )
         return total / steps
+
+    def _texts(self, start: int) -> list[PreparedTexts]:
+        """The texts in batches, which go on from block ``start`` of the unedited model."""
+        if start not in self._prepared:
+            self._prepared[start] = prepare_texts(
+                self._model, self._requests, start, max_tokens=_TOKENS_PER_PASS
+            )
+        return self._prepared[start]
 
     def _base_of(self, number: int, texts: PreparedTexts) -> Tensor:
         """Log-probabilities of the unedited model at the nodes of a batch, [nodes, vocabulary]."""

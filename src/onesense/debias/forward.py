@@ -82,6 +82,26 @@ def unedited(model: LanguageModel, texts: PreparedTexts) -> PreparedTexts:
     return replace(texts, resume=(last, hidden))
 
 
+def edited_until(
+    model: LanguageModel, texts: PreparedTexts, interventions: Sequence[Intervention], start: int
+) -> PreparedTexts:
+    """The same texts with the input of a later block, as edits that act before it leave it.
+
+    Args:
+        model: The model.
+        texts: Texts with what the model computes before the first of the edits.
+        interventions: The edits; all of them act before block ``start``.
+        start: The block to go on from.
+    """
+    with (
+        model_lock(model),
+        skipping(model, texts.resume),
+        applied_by_row(model, [list(interventions)], None, prompt_lengths=_lengths(texts.batch)),
+    ):
+        hidden = read_inputs(model, texts.batch, [start])[start]
+    return replace(texts, resume=(start, hidden))
+
+
 def first_edited_block(interventions: Sequence[Intervention]) -> int:
     """The first block whose input some edits may change."""
     return min(first_block(one.point) for one in interventions)
@@ -90,12 +110,11 @@ def first_edited_block(interventions: Sequence[Intervention]) -> int:
 def token_logits(model: LanguageModel, texts: PreparedTexts, interventions: Sequence[Intervention]) -> Tensor:
     """Logits at ``texts.nodes`` with edits, float32 [nodes, vocabulary]; gradients flow to the edits' amounts."""
     batch = texts.batch
-    lengths = [batch.tokens.shape[1]] if batch.prompt_lengths is None else batch.prompt_lengths
     with (
         model_lock(model),
         skipping(model, texts.resume),
         frozen(model),
-        applied_by_row(model, [list(interventions)], None, prompt_lengths=lengths),
+        applied_by_row(model, [list(interventions)], None, prompt_lengths=_lengths(batch)),
     ):
         return logits_at(model, batch, texts.nodes)
 
@@ -118,6 +137,10 @@ def frozen(model: LanguageModel) -> Iterator[None]:
     finally:
         for parameter in wanted:
             parameter.requires_grad_(True)
+
+
+def _lengths(batch: ScoringBatch) -> Sequence[int]:
+    return [batch.tokens.shape[1]] if batch.prompt_lengths is None else batch.prompt_lengths
 
 
 def _prepared(

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from onesense.bias.scoring.layout import layout_of
+from onesense.bias.scoring.passes import first_block
 from onesense.debias.controls.documents import calibration_requests
 from onesense.debias.divergence import KlMeter
 from onesense.debias.feature_contexts import FeatureKey
@@ -13,7 +15,8 @@ from onesense.debias.results import EditEffect
 from onesense.debias.tune_measures import TuneMeter
 from onesense.engine.stages import Stages
 from onesense.model.language_model import LanguageModel
-from onesense.steer.intervention import EditGroup
+from onesense.steer.apply import Edits, prepare
+from onesense.steer.intervention import EditGroup, Intervention
 from onesense.steer.recipe import Recipe
 from onesense.store.atomic import read_json, write_json
 
@@ -47,6 +50,8 @@ def leave_one_out(
 ) -> LeaveOneOut:
     """Measure a recipe, and the recipe without each of some features, on a few prompts and passages.
 
+    What the edits before a feature do is the same with and without it, and is run once for all features of a block.
+
     Args:
         model: The model.
         recipe: The recipe.
@@ -65,17 +70,54 @@ def leave_one_out(
     variants = {_COMPLETE: recipe} | {_label(key): without(recipe, *key) for key in features}
     missing = [label for label in variants if label not in known]
     if missing:
-        spread = TuneMeter(model, start, templates=1, every_fact=_EVERY_FACT)
-        kl = KlMeter(model, calibration_requests(model, passages=_PASSAGES, tokens=_TOKENS, source=source))
+        meters = _Meters(
+            TuneMeter(model, start, templates=1, every_fact=_EVERY_FACT),
+            KlMeter(model, calibration_requests(model, passages=_PASSAGES, tokens=_TOKENS, source=source)),
+        )
+        blocks = _blocks(model, features, groups(recipe))
+        later: dict[int, _Meters] = {}
         with stages.stage("Each feature left out", "features") as progress:
             for number, label in enumerate(missing, start=len(variants) - len(missing) + 1):
-                edits = groups(variants[label])
-                known[label] = [spread.measure(edits, facts=False).spread, kl.measure(edits)]
+                edits = prepare(model, groups(variants[label]))
+                block = blocks.get(label, 0)
+                before = [one for one in edits if first_block(one.point) < block]
+                if before and block not in later:
+                    later[block] = meters.going_on(before, block)
+                rest = [one for one in edits if first_block(one.point) >= block]
+                known[label] = (later[block] if before else meters).measure(rest)
                 write_json(path, known)
                 progress(number, len(variants))
     return LeaveOneOut(
         EditEffect(*known[_COMPLETE]), {key: EditEffect(*known[_label(key)]) for key in features}
     )
+
+
+class _Meters(NamedTuple):
+    """What is measured of each variant."""
+
+    spread: TuneMeter
+    kl: KlMeter
+
+    def going_on(self, edits: Sequence[Intervention], block: int) -> _Meters:
+        """The same from a block on, on top of edits before it."""
+        return _Meters(self.spread.going_on(edits, block), self.kl.going_on(edits, block))
+
+    def measure(self, edits: Edits) -> list[float]:
+        """Spread and KL."""
+        return [self.spread.measure(edits, facts=False).spread, self.kl.measure(edits)]
+
+
+def _blocks(
+    model: LanguageModel, features: Sequence[FeatureKey], groups: Sequence[EditGroup]
+) -> dict[str, int]:
+    """The first block that each feature may change; nothing where a pass cannot go on from there."""
+    # A pass that depends on where prompts end is not the one that is kept.
+    if not layout_of(model).resumes or any(
+        edit.where.needs_prompt_end for group in groups for edit in group.edits
+    ):
+        return {}
+    starts = {group.point.name: first_block(group.point) for group in groups}
+    return {_label((point, feature)): starts[point] for point, feature in features}
 
 
 def without(recipe: Recipe, point: str, feature: int) -> Recipe:

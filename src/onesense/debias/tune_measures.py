@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from typing import NamedTuple
 
 import numpy as np
@@ -12,10 +13,16 @@ from numpy.typing import NDArray
 from onesense.bias.benchmark import Split
 from onesense.bias.scoring.requests import Request
 from onesense.debias.contrasts import Contrast, fact_contrasts, occupation_contrasts
-from onesense.debias.forward import PreparedTexts, log_probabilities, prepare_texts, token_logits
+from onesense.debias.forward import (
+    PreparedTexts,
+    edited_until,
+    log_probabilities,
+    prepare_texts,
+    token_logits,
+)
 from onesense.model.language_model import LanguageModel
-from onesense.steer.apply import prepare
-from onesense.steer.intervention import EditGroup, Intervention
+from onesense.steer.apply import Edits, prepare
+from onesense.steer.intervention import Intervention
 
 Floats = NDArray[np.float64]
 _TOKENS_OF_A_PASS = 384
@@ -54,20 +61,27 @@ class TuneMeter:
         self._facts = _Prepared(model, fact_contrasts()[::every_fact], start)
         self._before = self._people(()), self._margin(())
 
-    def measure(self, groups: Sequence[EditGroup], *, facts: bool = True) -> TuneMeasures:
+    def going_on(self, edits: Sequence[Intervention], start: int) -> TuneMeter:
+        """A meter of what acts from block ``start`` on, on top of edits before it, which are run only once."""
+        twin = copy(self)
+        twin._neutral = self._neutral.going_on(edits, start)
+        twin._facts = self._facts.going_on(edits, start)
+        return twin
+
+    def measure(self, edits: Edits, *, facts: bool = True) -> TuneMeasures:
         """Measure edits.
 
         Args:
-            groups: The edits.
+            edits: The edits.
             facts: Whether the facts are measured too; NaN for them where not.
         """
-        edits = prepare(self._model, groups)
+        ready = prepare(self._model, edits)
         people, margin = self._before
-        after = self._people(edits)
+        after = self._people(ready)
         return TuneMeasures(
             spread=float(after.std() / people.std()),
             slope=self._slope(after) / self._slope(people),
-            facts=self._margin(edits) / margin if facts else float("nan"),
+            facts=self._margin(ready) / margin if facts else float("nan"),
         )
 
     def _people(self, edits: Sequence[Intervention]) -> Floats:
@@ -96,6 +110,12 @@ class _Prepared:
         self._batches: list[PreparedTexts] = prepare_texts(
             model, requests, start, max_tokens=_TOKENS_OF_A_PASS
         )
+
+    def going_on(self, edits: Sequence[Intervention], start: int) -> _Prepared:
+        """The same contrasts from block ``start`` on, on top of edits before it."""
+        twin = copy(self)
+        twin._batches = [edited_until(self._model, texts, edits, start) for texts in self._batches]
+        return twin
 
     def log_odds(self, edits: Sequence[Intervention]) -> Floats:
         """Log-odds of woman against man, [contrasts]."""

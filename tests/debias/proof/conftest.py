@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from letters import benchmarks
 from onesense.bias.scoring.requests import Request
+from onesense.debias.proof import prove as prove_module
+from onesense.debias.proof.prove import prove
+from onesense.debias.proof.settings import ProofSettings
+from onesense.debias.results import Proof
 from onesense.model.hook_points import HookPoint
 from onesense.model.language_model import LanguageModel
 from onesense.sae.dictionary import Dictionary
@@ -48,3 +55,35 @@ def tuned(tiny_llama: LanguageModel) -> Tuned:
         dictionaries[point.name] = dictionary
         densities[point.name] = torch.full((60,), 0.3)
     return Tuned(make_recipe(tiny_llama, groups), dictionaries, densities)
+
+
+@pytest.fixture
+def few_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Erasures are fitted on a tenth of the texts, which is enough for a random model."""
+    plain = prove_module.erasure_pairs
+    monkeypatch.setattr(prove_module, "erasure_pairs", lambda model: plain(model)[:40])
+
+
+@pytest.fixture
+def run(tiny_llama: LanguageModel, tuned: Any, requests: list[Request]) -> Any:
+    def call(folder: Path, **changes: Any) -> Proof:
+        given = {
+            "dictionaries": tuned.dictionaries,
+            "densities": tuned.densities,
+            **{
+                name: changes.pop(name)
+                for name in ("dictionaries", "densities", "learned", "scored")
+                if name in changes
+            },
+        }
+        settings: dict[str, Any] = {
+            "draws": 3,
+            "benchmarks": benchmarks(),
+            "calibration": requests,
+            "bootstrap_draws": 100,
+        }
+        return prove(
+            tiny_llama, tuned.recipe, folder, **given, settings=ProofSettings(**{**settings, **changes})
+        )
+
+    return call

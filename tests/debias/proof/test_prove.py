@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from onesense.bias.benchmark import Benchmark, Item, ScoredBenchmark, Split
+from letters import Letters, benchmarks, hashes_of
+from onesense.bias.benchmark import Benchmark, Split
 from onesense.bias.benchmarks.occupations import Occupations
 from onesense.bias.benchmarks.stereoset import StereoSet
-from onesense.bias.metric import Direction, Metric, Role, line_of, mean_of, ratio, spread
-from onesense.bias.scoring.requests import Request, Score, Scorer
+from onesense.bias.scoring.requests import Request
 from onesense.bias.scoring.scorer import ModelScorer
 from onesense.debias.controls.signed_pairs import stored
 from onesense.debias.divergence import KlMeter
-from onesense.debias.proof import prove as prove_module
 from onesense.debias.proof.benchmarks import proof_benchmarks
 from onesense.debias.proof.prove import prove
 from onesense.debias.proof.settings import ProofSettings
 from onesense.debias.proof.variants import by_fingerprint, scaled_recipe
-from onesense.debias.results import Proof
 from onesense.errors import ConfigurationError, IncompatibleError, NotFoundError
 from onesense.model.hook_points import HookPoint
 from onesense.model.language_model import LanguageModel
@@ -32,106 +28,7 @@ from onesense.steer.intervention import EditGroup
 from onesense.steer.recipe import make_recipe
 from tiny_dictionaries import random_dictionary
 
-METRICS = (
-    Metric(
-        "spread",
-        "s",
-        "nats",
-        Direction.LOWER,
-        Role.BIAS,
-        "A number.",
-        line_of("x", "gap"),
-        spread,
-        decimals=3,
-    ),
-    Metric("gap", "g", "nats", Direction.PARITY, Role.BIAS, "A number.", mean_of("gap"), ratio, 0.0),
-    Metric(
-        "aside",
-        "a",
-        "nats",
-        Direction.PARITY,
-        Role.BIAS,
-        "A number.",
-        mean_of("gap"),
-        ratio,
-        0.0,
-        headline=False,
-    ),
-)
-
-
-class Letters(ScoredBenchmark):
-    """Pairs of short texts, the second a letter apart."""
-
-    about = "Pairs of letters."
-    criticism = "None: nobody knows it."
-
-    def __init__(
-        self, key: str, split: Split = Split.HELD_OUT, count: int = 24, missing: bool = False
-    ) -> None:
-        self.key, self.title, self.split, self.count = key, key, split, count
-        self.metrics = METRICS
-        self.missing = missing
-
-    def items(self, scorer: Scorer) -> list[Item]:
-        if self.missing:
-            raise NotFoundError("There is no file.", hint="onesense data get it")
-        return [
-            Item(
-                f"{n}",
-                f"cluster {n % 9}",
-                (Request(f"the {chr(97 + n)} a"), Request(f"the {chr(97 + n)} b")),
-                {"x": float(n % 5)},
-            )
-            for n in range(self.count)
-        ]
-
-    def columns(self, item: Item, scores: Sequence[Score]) -> dict[str, float]:
-        return {"gap": scores[0].logprob - scores[1].logprob}
-
-
-def _benchmarks() -> list[Benchmark]:
-    return [Letters("letters"), Letters("gone", missing=True), Letters("guard", Split.GUARD, 12)]
-
-
-@pytest.fixture(autouse=True)
-def _few_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Erasures are fitted on a tenth of the texts, which is enough for a random model."""
-    plain = prove_module.erasure_pairs
-    monkeypatch.setattr(prove_module, "erasure_pairs", lambda model: plain(model)[:40])
-
-
-@pytest.fixture
-def run(tiny_llama: LanguageModel, tuned: Any, requests: list[Request]) -> Any:
-    def call(folder: Path, **changes: Any) -> Proof:
-        given = {
-            "dictionaries": tuned.dictionaries,
-            "densities": tuned.densities,
-            **{
-                name: changes.pop(name)
-                for name in ("dictionaries", "densities", "learned")
-                if name in changes
-            },
-        }
-        settings: dict[str, Any] = {
-            "draws": 3,
-            "benchmarks": _benchmarks(),
-            "calibration": requests,
-            "bootstrap_draws": 100,
-        }
-        return prove(
-            tiny_llama, tuned.recipe, folder, **given, settings=ProofSettings(**{**settings, **changes})
-        )
-
-    return call
-
-
-def _hashes(folder: Path) -> dict[str, str]:
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.suffix in (".json", ".safetensors")
-    }
+pytestmark = pytest.mark.usefixtures("few_pairs")
 
 
 def test_everything_at_the_recipe_s_kl(
@@ -237,7 +134,7 @@ def test_an_interrupted_proof_goes_on_and_ends_in_the_same_bytes(
     calls.clear()
     assert repr(run(tmp_path / "cut")) == repr(whole)
     assert len(calls) < needed
-    assert _hashes(tmp_path / "cut") == _hashes(tmp_path / "whole")
+    assert hashes_of(tmp_path / "cut") == hashes_of(tmp_path / "whole")
 
 
 def test_another_seed_is_another_proof(run: Any, tmp_path: Path) -> None:
@@ -301,7 +198,7 @@ def test_a_recipe_that_changes_nothing_is_refused(
             tmp_path / "run",
             dictionaries=tuned.dictionaries,
             densities=tuned.densities,
-            settings=ProofSettings(kinds=("sanity",), benchmarks=_benchmarks(), calibration=requests),
+            settings=ProofSettings(kinds=("sanity",), benchmarks=benchmarks(), calibration=requests),
         )
 
 
@@ -322,7 +219,7 @@ def test_a_dictionary_that_is_not_given_is_loaded(
             settings=ProofSettings(
                 draws=2,
                 kinds=("random",),
-                benchmarks=_benchmarks(),
+                benchmarks=benchmarks(),
                 calibration=requests,
                 bootstrap_draws=100,
             ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from itertools import chain
 
@@ -114,11 +115,25 @@ class ModelScorer:
         self.model = model
         self.settings = settings or ScoringSettings()
         self._variants = [_Variant(model, edits, force=force) for edits in variants]
+        # Of all variants, so that a scorer of some of them works in the same way.
+        self._plain = not any(one.interventions for one in self._variants)
+        self._by_row = any(one.needs_rows for one in self._variants)
         self._memory = memory or PrefixMemory(self.settings.prefix_bytes)
 
     def with_variants(self, variants: Sequence[Edits | None], *, force: bool = False) -> ModelScorer:
         """A scorer of other variants that shares the hidden states kept."""
         return ModelScorer(self.model, variants, settings=self.settings, force=force, memory=self._memory)
+
+    def only(self, variants: Sequence[int]) -> ModelScorer:
+        """A scorer of some of the variants; their scores are to the last bit those that this one gives them."""
+        twin = copy(self)
+        twin._variants = [self._variants[number] for number in variants]
+        return twin
+
+    @property
+    def shares_prefixes(self) -> bool:
+        """Whether no edit keeps texts apart that begin alike: with one that does, all variants run text by text."""
+        return not self._by_row
 
     @property
     def n_variants(self) -> int:
@@ -243,7 +258,7 @@ class ModelScorer:
     def _workers(self) -> Iterator[LocalExecutor]:
         """Plain passes run side by side on a thread each: small products share two cores badly."""
         threads = torch.get_num_threads()
-        plain = all(not one.interventions for one in self._variants) and self.model.device.type == "cpu"
+        plain = self._plain and self.model.device.type == "cpu"
         layout_of(self.model)  # found out once, before threads ask for it
         try:
             with LocalExecutor(threads if plain else 1) as executor:
@@ -263,7 +278,7 @@ class ModelScorer:
             TOKENS_ON_CPU if self.model.device.type == "cpu" else TOKENS_ON_GPU
         )
         layout = layout_of(self.model)
-        trees = self.settings.trees and layout.trees and not any(one.needs_rows for one in self._variants)
+        trees = self.settings.trees and layout.trees and self.shares_prefixes
         longest = layout.longest_tree if trees else 0
         short = {index: text for index, text in enumerate(texts) if len(text.ids) <= longest}
         long = {index: text for index, text in enumerate(texts) if len(text.ids) > longest}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from onesense.bias.measuring import Effect, Measured, Reading, measure
+from onesense.bias.measuring import Earlier, Effect, Measured, Reading, Scored, measure
 from onesense.bias.scoring.encoded import describe_prefix
 from onesense.bias.scoring.scorer import ModelScorer
 from onesense.debias.controls.calibrate import Calibrated
@@ -35,6 +35,7 @@ class EqualTerms:
         data: SHA-256 of each file of benchmark data.
         seed: Of everything that is drawn.
         stages: Told about progress.
+        scored: What an audit measured of the unedited model and of recipes; it is not measured again.
     """
 
     model: LanguageModel
@@ -43,6 +44,7 @@ class EqualTerms:
     data: Mapping[str, str]
     seed: int
     stages: Stages
+    scored: Scored | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,8 +98,22 @@ def measure_variants(
         edits = [one.group(at.strength) for one, at in zip(variants, found, strict=True)]
         scorer = ModelScorer(terms.model, [None, *edits])
         with terms.stages.stage(f"Scoring: {title}", "items") as progress:
-            measured, effects = measure(readings, scorer, run, progress)
+            earlier = Earlier(terms.scored, _measured_before(terms.scored, variants, found))
+            measured, effects = measure(readings, scorer, run, progress, earlier=earlier)
     return MeasuredVariants(found[0].kl if target is None else target, variants, found, measured, effects[1:])
+
+
+def _measured_before(
+    scored: Scored | None, variants: Sequence[Variant], found: Sequence[Calibrated]
+) -> dict[int, int]:
+    """Places of the unedited model and of recipes as they are, each with its place in the audit."""
+    if scored is None:
+        return {}
+    hashes: list[str | None] = [None]
+    # A recipe at another strength is another recipe, and a control without a hash is none.
+    hashes += [one.content_hash if at.strength == 1 else "" for one, at in zip(variants, found, strict=True)]
+    there = {recipe: place for place, recipe in enumerate(scored.recipes)}
+    return {place: there[recipe] for place, recipe in enumerate(hashes) if recipe in there}
 
 
 def _run_folder(

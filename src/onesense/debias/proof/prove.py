@@ -10,7 +10,7 @@ from torch import Tensor
 
 from onesense.bias.benchmark import Benchmark
 from onesense.bias.data.folder import recording
-from onesense.bias.measuring import Reading, read_items
+from onesense.bias.measuring import Reading, Scored, read_items
 from onesense.bias.scoring.scorer import ModelScorer
 from onesense.debias.controls.documents import calibration_requests
 from onesense.debias.divergence import KlMeter
@@ -58,6 +58,7 @@ def prove(
     densities: Mapping[str, Tensor],
     learned: Mapping[str, Recipe] | None = None,
     settings: ProofSettings | None = None,
+    scored: Scored | None = None,
     stages: Stages | None = None,
 ) -> Proof:
     """Compare a recipe with other ways of changing the model as much, on data that nothing was tuned on.
@@ -73,6 +74,7 @@ def prove(
         densities: Firing rates of the recipe's dictionaries, [d_sae], by fingerprint or hook point.
         learned: Recipes of the same learning on other bases, by name.
         settings: Which controls, on what.
+        scored: What an audit of the recipe measured (``Audit.scored``): the proof is the same with and without it.
         stages: Told about progress.
 
     Raises:
@@ -92,7 +94,8 @@ def prove(
         if RANDOM in settings.kinds:
             drawn = random_variants(model, recipe, known, densities, draws=settings.draws, seed=settings.seed)
     texts = settings.calibration or calibration_requests(model, passages=_PASSAGES, tokens=_TOKENS)
-    terms = EqualTerms(model, KlMeter(model, texts), settings.target_kl, found.data, settings.seed, stages)
+    meter = KlMeter(model, texts)
+    terms = EqualTerms(model, meter, settings.target_kl, found.data, settings.seed, stages, scored)
     folder = Path(run_folder)
     named = measure_variants(
         terms, folder / "controls", variants, found.read, title="controls", target=settings.target_kl
