@@ -1,0 +1,54 @@
+"""Going on with a run of ``onesense senses measure``."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from onesense.engine.stages import Stages
+    from onesense.model.language_model import LanguageModel
+    from onesense.sae.dictionary import Dictionary
+    from onesense.senses.measure import Measured
+
+_NOT_STORED = ("text", "check", "force")
+
+
+def measured_again(
+    model: LanguageModel, dictionary: Dictionary, folder: Path, text: str | None, stages: Stages
+) -> Measured:
+    """A finished measurement with its text, space and judge; nothing that is there is measured again.
+
+    Args:
+        model: The model that was measured.
+        dictionary: Its dictionary.
+        folder: The run folder.
+        text: The text that was read; a run keeps what it was, not where it lies.
+        stages: Told about progress.
+
+    Raises:
+        NotFoundError: No run is there.
+        IncompatibleError: The run is of another model, dictionary or text, or no run of senses.
+    """
+    from onesense.errors import IncompatibleError
+    from onesense.senses.measure import MeasureSettings, measure_senses
+    from onesense.store.run_folder import RunFolder
+
+    run = RunFolder.open(folder)
+    if run.command != "senses measure":
+        raise IncompatibleError(
+            f"{folder} was made by `onesense {run.command}`.",
+            hint="Give the folder that `onesense senses measure` wrote.",
+        )
+    stored = {
+        field.name: run.configuration[field.name]
+        for field in fields(MeasureSettings)
+        if field.name not in _NOT_STORED and field.name in run.configuration
+    }
+    stored["others"] = tuple(stored.get("others", ()))
+    checked = run.configuration.get("self_check")
+    settings = MeasureSettings(
+        **stored, text=text, check=checked != "left out", force=checked == "failed, forced"
+    )
+    return measure_senses(model, dictionary, folder, settings, stages=stages)
