@@ -47,10 +47,11 @@ def tuned(
     folder: Path,
     options: argparse.Namespace,
     objectives: dict[int, Objective],
+    senses: Sequence[str] = (),
 ) -> dict[int, Recipe]:
     """A recipe for each number of units; finding is done once."""
     # A basis is dense, and both signs of a direction are units: the screen by density does not apply to it.
-    find = FindSettings() if name == FEATURES else FindSettings(max_density=1.0, sentences=0)
+    find = FindSettings() if name not in BASES else FindSettings(max_density=1.0, sentences=0)
     recipes, found = {}, None
     for number in numbers:
         settings = DebiasSettings(
@@ -60,6 +61,7 @@ def tuned(
             find=find,
             tune=TuneSettings(steps=options.steps),
             seed=options.seed,
+            senses=tuple(senses),
         )
         run = DebiasRun(model, units, folder / f"{name.replace(' ', '-')}-{number}", settings, Silent())
         if run.start in objectives:
@@ -131,10 +133,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--budget", type=float, default=0.01)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cpu")
     options = parser.parse_args(arguments)
     numbers = [10] if options.quick else [int(number) for number in options.units.split(",")]
     options.steps = 3 if options.quick else options.steps
-    model = load_model("demo", dtype="float32", device="cpu")
+    model = load_model("demo", dtype="float32", device=options.device)
     own = [load_dictionary(release="demo", sae_id=f"blocks.{layer}.hook_resid_post") for layer in LAYERS]
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)

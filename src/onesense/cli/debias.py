@@ -62,6 +62,15 @@ def debias_command(
             rich_help_panel=_DEBIAS,
         ),
     ] = 0.2,
+    senses: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--senses",
+            help="Run folder of `onesense senses measure`: features with several senses are left out. "
+            "One for each dictionary; may be repeated.",
+            rich_help_panel=_DEBIAS,
+        ),
+    ] = None,
     steps: Annotated[
         int, typer.Option("--steps", help="Steps of tuning for each budget.", rich_help_panel=_DEBIAS)
     ] = 24,
@@ -157,6 +166,7 @@ def debias_command(
         trials=SearchSettings(trials=trials),
         audit=audit,
         controls=controls,
+        senses=tuple(str(one) for one in senses or ()),
         seed=settings.seed,
     )
     name = model or settings.model_name or DEMO

@@ -19,6 +19,7 @@ from onesense.cli.extract import extract_command
 from onesense.cli.features import features_app
 from onesense.cli.harness import harness_command
 from onesense.cli.sae import sae_app
+from onesense.cli.senses import senses_app
 from onesense.cli.steer import steer_command
 from onesense.cli.tune import tune_command
 from onesense.cli.verify import verify_command
@@ -55,6 +56,7 @@ app.command(
 )(harness_command)
 app.add_typer(sae_app, name="sae")
 app.add_typer(features_app, name="features")
+app.add_typer(senses_app, name="senses")
 app.add_typer(data_app, name="data")
 
 

@@ -81,7 +81,7 @@ def debias(
         front = work.front(recipes)
         chosen = work.settings.budgets.index(work.settings.choose)
         edited, complete = edited_features(work, recipes[chosen], found)
-        candidates = describe(model, work.dictionaries, found, strongest(found, _CANDIDATES))
+        candidates = describe(model, work.dictionaries, found, strongest(found, _CANDIDATES), work.screen)
         write_candidates(work.run, candidates, edited)
         texts = work.texts(recipes[chosen])
     audited = work.audit(recipes[chosen])

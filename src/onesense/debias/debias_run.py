@@ -34,6 +34,7 @@ from onesense.debias.objective import Objective
 from onesense.debias.results import Continuation, FrontPoint
 from onesense.debias.search import Search, search, search_for
 from onesense.debias.selection import Selection, select
+from onesense.debias.sense_screen import read_screen
 from onesense.debias.settings import DebiasSettings
 from onesense.debias.stored_evidence import read_found, write_found
 from onesense.debias.tunable import Tunable
@@ -65,6 +66,7 @@ class DebiasRun:
         settings: What is wanted.
         dictionaries: One for each hook point, the earliest first.
         search: How amounts are found; never ``auto``.
+        screen: How many senses features have, where that was measured.
         seconds: How long each step took, over all calls.
     """
 
@@ -87,6 +89,7 @@ class DebiasRun:
         self.model, self.settings, self.stages = model, settings, stages
         self.dictionaries = sorted(dictionaries, key=lambda one: (one.hook_point.layer, one.hook_point.name))
         self.search = search_for(settings.search, self.dictionaries)
+        self.screen = read_screen(settings.senses, self.dictionaries)
         self.seconds: dict[str, float] = {}
         self.start = min(first_block(one.hook_point) for one in self.dictionaries)
         self.run = RunFolder.create_or_resume(
@@ -109,7 +112,10 @@ class DebiasRun:
         """What decides the recipes: audits and controls may be added to a run later."""
         found = self.described_settings()
         unused = _OF_A_SEARCH if self.search is Search.GRADIENT else ()
-        return {name: value for name, value in found.items() if name not in (*_ADDED_LATER, *unused)}
+        # A run of senses may lie elsewhere tomorrow; what it holds decides.
+        measured = {"senses": list(self.screen.fingerprints)} if self.screen.fingerprints else {}
+        left_out = (*_ADDED_LATER, *unused, "senses")
+        return {name: value for name, value in found.items() if name not in left_out} | measured
 
     def find(self) -> Found:
         """The evidence, from the run folder where it is there."""
@@ -123,7 +129,7 @@ class DebiasRun:
                 kept = read_found(self.run, self.settings.find)
         if kept is None:
             raise ConfigurationError(f"{self.run.path} lost its evidence.", hint="Run the command again.")
-        return kept
+        return replace(kept, allowed=kept.allowed & ~self.screen.polysemantic)
 
     def refuse_without_bias(self, found: Found) -> None:
         """Stop where there is nothing to reduce: the slope over occupations cannot be told from 0.
@@ -240,12 +246,16 @@ class DebiasRun:
 
     def screened(self, found: Found) -> tuple[str, ...]:
         """What the screen left out, in words."""
-        dense = int((~found.allowed).sum())
+        dense = int((found.density > self.settings.find.max_density).sum())
+        several = int(self.screen.polysemantic.sum())
         acting = int((found.allowed & (found.evidence.bias > 0)).sum())
-        return (
+        said = [
             f"{len(found.allowed):,} features; {acting:,} act on the pronouns of neutral prompts",
             f"{dense:,} left out because they fire at more than {self.settings.find.max_density:.0%} of ordinary text",
-        )
+        ]
+        if self.settings.senses:
+            said.append(f"{several:,} left out because they have more than one sense")
+        return tuple(said)
 
     def notes(self, audited: AuditResult) -> tuple[str, ...]:
         """What a reader must know."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -14,6 +15,7 @@ from scipy.stats import hypergeom
 from onesense.bias.benchmarks.own import packaged_table
 from onesense.debias.find import Found
 from onesense.debias.results import FeatureEvidence
+from onesense.debias.sense_screen import SenseScreen
 from onesense.model.language_model import LanguageModel
 from onesense.model.unembedding import unembedding
 from onesense.sae.dictionary import Dictionary
@@ -35,6 +37,7 @@ def describe(
     dictionaries: Sequence[Dictionary],
     found: Found,
     columns: Sequence[int],
+    screen: SenseScreen | None = None,
 ) -> list[FeatureEvidence]:
     """What is known of some features.
 
@@ -43,10 +46,16 @@ def describe(
         dictionaries: The dictionaries, in the order of ``find``.
         found: What finding gave.
         columns: The features as columns of the evidence.
+        screen: How many senses features have.
     """
     W_U = unembedding(model)
     gendered = _gendered(model.vocabulary())
-    return [_one(model, dictionaries, found, column, W_U, gendered) for column in columns]
+    described = [_one(model, dictionaries, found, column, W_U, gendered) for column in columns]
+    if screen is None:
+        return described
+    return [
+        replace(one, senses=screen.senses(column)) for one, column in zip(described, columns, strict=True)
+    ]
 
 
 def _one(

@@ -30,6 +30,7 @@ def edited_features(
         work.dictionaries,
         found,
         [_column(work, point, feature, found) for point, feature in amounts],
+        work.screen,
     )
     source = work.settings.find.text
     with work.timed("contexts"):

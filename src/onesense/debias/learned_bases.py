@@ -66,6 +66,7 @@ def learned_recipes(
         search=search_for(settings.search, dictionaries),
         find=replace(settings.find, max_density=1.0, sentences=0),
         own_effects=False,
+        senses=(),
         prompts=(),
     )
     recipes, notes = {}, []

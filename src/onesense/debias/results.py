@@ -27,6 +27,7 @@ class FeatureEvidence:
         gender_words: p of its promoted and suppressed tokens holding so many gender words by chance
             (hypergeometric); None where it was not looked at.
         prompts: Prompts to which it adds most, with the nats that it adds.
+        senses: How many senses it has; None where that was not measured.
     """
 
     hook_point: str
@@ -41,6 +42,7 @@ class FeatureEvidence:
     suppressed: tuple[str, ...] = ()
     gender_words: float | None = None
     prompts: tuple[tuple[str, float], ...] = ()
+    senses: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,7 @@ class DebiasSettings:
             bases, and random draws).
         control_draws: Draws of random features, for ``all``.
         prompts: Prompts that are continued before and after.
+        senses: Run folders of ``onesense senses measure``: features with several senses are left out.
         seed: Of everything that is drawn.
     """
 
@@ -62,6 +63,7 @@ class DebiasSettings:
     controls: str = "few"
     control_draws: int = 20
     prompts: tuple[str, ...] = PROMPTS
+    senses: tuple[str, ...] = ()
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -44,6 +44,7 @@ class FeatureView:
     fact: str
     kl: str
     density: str
+    senses: str
     swapped: str
     gender_words: str
     promoted: list[str]
@@ -72,6 +73,7 @@ def feature_view(found: FeatureEvidence, edit: EditedFeature | None = None) -> F
         fact=wording.number(found.fact, 3, signed=True),
         kl=small(found.kl),
         density=percent(found.density, 2),
+        senses="" if found.senses is None else str(found.senses),
         swapped=_optional(found.swapped, lambda value: wording.number(value, 2, signed=True)),
         gender_words=wording.probability(found.gender_words),
         promoted=[visible(token) for token in found.promoted],

@@ -18,6 +18,7 @@ from onesense.model.capture import capture
 from onesense.model.hook_points import HookPoint
 from onesense.model.language_model import LanguageModel
 from onesense.sae.activations import usable_positions
+from onesense.sae.dictionary import Dictionary
 from onesense.senses.unit_sets import UnitSet
 from onesense.store.run_folder import RunFolder
 from onesense.text.corpus import Document
@@ -150,10 +151,7 @@ def read_activity(run: RunFolder, unit_sets: Sequence[UnitSet], shards: int) -> 
     """
     parts = [run.read_result(_shard_name(shard)) for shard in range(shards)]
     sizes = np.cumsum([0, *(len(part["token"]) for part in parts)])
-    named = {
-        name: np.concatenate([part[name] for part in parts]).astype(np.int32)
-        for name in ("token", "before", "document", "window", "offset")
-    }
+    named = _columns(parts)
     firings = {}
     for number, one in enumerate(unit_sets):
         unit = np.concatenate([part[f"unit-{number}"] for part in parts])
@@ -165,6 +163,41 @@ def read_activity(run: RunFolder, unit_sets: Sequence[UnitSet], shards: int) -> 
         pointer = np.concatenate([[0], np.cumsum(np.bincount(unit, minlength=one.n_units))])
         firings[one.name] = Firings(pointer, position[order].astype(np.int32), value[order])
     return Activity([np.asarray(part["residual"], np.float16) for part in parts], **named, firings=firings)
+
+
+def read_text(run: RunFolder) -> Activity:
+    """What ``collect_activity`` wrote, without streams and firings: enough to show contexts.
+
+    Raises:
+        NotFoundError: Nothing was read yet.
+        FormatError: A shard is damaged.
+    """
+    shards = sum(name.startswith("activity/") for name in run.results())
+    parts = [run.read_result(_shard_name(shard)) for shard in range(max(shards, 1))]
+    return Activity([], **_columns(parts), firings={})
+
+
+def _columns(parts: Sequence[dict[str, NDArray[np.generic]]]) -> dict[str, Ints]:
+    return {
+        name: np.concatenate([part[name] for part in parts]).astype(np.int32)
+        for name in ("token", "before", "document", "window", "offset")
+    }
+
+
+def firing_rates(model: LanguageModel, dictionary: Dictionary, windows: Sequence[Window]) -> torch.Tensor:
+    """Share of the positions of a text at which each feature fires, float64 on the CPU, [d_sae]."""
+    near = dictionary.to(device=model.device)
+    fired, positions = torch.zeros(dictionary.d_sae, dtype=torch.int64), 0
+    for start in range(0, len(windows), _WINDOWS_AT_ONCE):
+        batch = batch_windows(model, windows[start : start + _WINDOWS_AT_ONCE])
+        found = capture(model, batch, [near.hook_point])[near.hook_point]
+        rows = found[usable_positions(found, batch.content)]
+        positions += len(rows)
+        for part in rows.split(_ROWS_AT_ONCE):
+            with torch.no_grad():
+                values, limit = encoded(near, part)
+            fired += (values > limit).sum(0).cpu()
+    return fired.double() / max(positions, 1)
 
 
 def _shard_name(shard: int) -> str:
@@ -225,8 +258,8 @@ def _firings(one: UnitSet, activations: torch.Tensor) -> tuple[Ints, Ints, Float
         where = (values > limit).nonzero()
         found = values[where[:, 0], where[:, 1]].float()
         parts.append((where + torch.tensor([start, 0], device=where.device), found))
-    where, found = (torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True))
-    return where[:, 0].astype(np.int32), where[:, 1].astype(np.int32), found
+    places, latents = (torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True))
+    return places[:, 0].astype(np.int32), places[:, 1].astype(np.int32), latents
 
 
 def _half(residual: torch.Tensor) -> NDArray[np.float16]:

@@ -72,7 +72,9 @@ def statistics_of(sets: Sequence[Cosines]) -> NDArray[np.float64]:
     return np.concatenate([set_statistics(cosines[:, view]) for view in range(cosines.shape[1])], axis=1)
 
 
-def fit_judge(features: Sequence[Views], *, sizes: Sequence[int], seed: int, pairs: int = _PAIRS) -> Judge:
+def fit_judge(
+    features: Sequence[ContextVectors], *, sizes: Sequence[int], seed: int, pairs: int = _PAIRS
+) -> Judge:
     """Fit a judge on unions of two features against single ones.
 
     Args:

@@ -128,4 +128,4 @@ def within_between(
 def _balance(halves: NDArray[np.float64]) -> NDArray[np.float64]:
     """Share of the smaller half, [sets]."""
     size = halves.sum(1) / halves.shape[1]
-    return np.minimum(size, 1 - size)
+    return np.asarray(np.minimum(size, 1 - size))

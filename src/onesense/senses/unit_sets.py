@@ -179,4 +179,5 @@ def _require_residual(point: HookPoint) -> None:
 
 def _normalised(rows: Tensor) -> Tensor:
     rows = rows.float()
-    return rows / rows.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
+    normalised: Tensor = rows / rows.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
+    return normalised

@@ -126,8 +126,8 @@ class Catalog:
             StorageError: The disk is full; the old features are still there.
         """
         values = sorted((_storable(row) for row in rows), key=lambda value: int(value[0]))
-        with self._transaction() as connection:
-            if _unchanged(connection, "features_sha256", values):
+        with self.transaction() as connection:
+            if unchanged(connection, "features_sha256", values):
                 return
             connection.execute("DELETE FROM features")
             connection.execute("DELETE FROM search")
@@ -151,7 +151,7 @@ class Catalog:
         """
         self.feature(feature)
         clean = _well_formed(text)
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             connection.execute(
                 "INSERT OR REPLACE INTO explanations (feature, status, text) VALUES (?, ?, ?)",
                 (feature, status, clean),
@@ -178,7 +178,7 @@ class Catalog:
             ConfigurationError: A negative limit.
         """
         expression = match_expression(query)
-        _check_range("limit", limit)
+        check_range("limit", limit)
         if expression is None:
             return []
         with sqlite_errors(self.path):
@@ -220,9 +220,9 @@ class Catalog:
         Raises:
             ConfigurationError: Not one of :data:`SORT_COLUMNS`, or a negative offset or limit.
         """
-        _check_sort(sort, SORT_COLUMNS)
-        _check_range("offset", offset)
-        _check_range("limit", limit)
+        check_sort(sort, SORT_COLUMNS)
+        check_range("offset", offset)
+        check_range("limit", limit)
         direction = "DESC" if descending else "ASC"
         with sqlite_errors(self.path):
             found = self._connection.execute(
@@ -240,8 +240,8 @@ class Catalog:
             StorageError: The disk is full; the old candidates are still there.
         """
         values = sorted((stored_candidate(row) for row in rows), key=lambda value: value[:2])
-        with self._transaction() as connection:
-            if _unchanged(connection, "candidates_sha256", values):
+        with self.transaction() as connection:
+            if unchanged(connection, "candidates_sha256", values):
                 return
             connection.execute("DELETE FROM candidates")
             connection.executemany(_INSERT_CANDIDATE, values)
@@ -267,8 +267,8 @@ class Catalog:
         Raises:
             ConfigurationError: No number of a candidate, or a negative limit.
         """
-        _check_sort(sort, CANDIDATE_SORT_COLUMNS)
-        _check_range("limit", limit)
+        check_sort(sort, CANDIDATE_SORT_COLUMNS)
+        check_range("limit", limit)
         with sqlite_errors(self.path):
             found = self._connection.execute(
                 f"SELECT {', '.join(CANDIDATE_COLUMNS)} FROM candidates"
@@ -278,8 +278,22 @@ class Catalog:
             ).fetchall()
         return [read_candidate(values) for values in found]
 
+    def rows(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """What a query gives, for the tables that other modules describe.
+
+        Raises:
+            StorageError, FormatError: See ``sqlite_errors``.
+        """
+        with sqlite_errors(self.path):
+            return self._connection.execute(query, values).fetchall()
+
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All that is written inside, or nothing.
+
+        Raises:
+            StorageError: The disk is full; all is as it was.
+        """
         with sqlite_errors(self.path):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
@@ -307,7 +321,7 @@ def match_expression(query: str) -> str | None:
     return " ".join(phrases) or None
 
 
-def _unchanged(connection: sqlite3.Connection, name: str, values: Sequence[tuple[Any, ...]]) -> bool:
+def unchanged(connection: sqlite3.Connection, name: str, values: Sequence[tuple[Any, ...]]) -> bool:
     """Whether the rows are those whose digest the catalogue has; notes theirs where they are not."""
     digest = hashlib.sha256(json.dumps(values, allow_nan=False).encode("ascii")).hexdigest()
     row = connection.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
@@ -342,7 +356,12 @@ def _well_formed(text: str) -> str:
     return text.encode("utf-8", errors="replace").decode("utf-8")
 
 
-def _check_sort(sort: str, columns: Sequence[str]) -> None:
+def check_sort(sort: str, columns: Sequence[str]) -> None:
+    """Refuse a column that nothing can be sorted by, with the nearest name.
+
+    Raises:
+        ConfigurationError: Not one of the columns.
+    """
     if sort not in columns:
         near = difflib.get_close_matches(sort, columns, n=1)
         meant = f" Did you mean {near[0]}?" if near else ""
@@ -351,6 +370,11 @@ def _check_sort(sort: str, columns: Sequence[str]) -> None:
         )
 
 
-def _check_range(name: str, value: int) -> None:
+def check_range(name: str, value: int) -> None:
+    """Refuse a negative number.
+
+    Raises:
+        ConfigurationError: Below 0, or beyond what SQLite counts.
+    """
     if not 0 <= value <= _MAX_INTEGER:
         raise ConfigurationError(f"{name} cannot be {value}.", hint="Give a number from 0 up.")

@@ -72,12 +72,27 @@ def m005_candidates(connection: sqlite3.Connection) -> None:
     )
 
 
+def m006_senses(connection: sqlite3.Connection) -> None:
+    """How many senses units have: features, neurons, coordinates of the stream."""
+    connection.execute(
+        """
+        CREATE TABLE senses (
+            unit_set TEXT NOT NULL, unit INTEGER NOT NULL,
+            number INTEGER, effective REAL, several REAL, separation REAL, token_entropy REAL, density REAL,
+            documents INTEGER NOT NULL, tokens TEXT NOT NULL,
+            PRIMARY KEY (unit_set, unit)
+        ) WITHOUT ROWID
+        """
+    )
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     m001_features,
     m002_explanations,
     m003_search,
     m004_facts,
     m005_candidates,
+    m006_senses,
 )
 
 

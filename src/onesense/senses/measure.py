@@ -1,0 +1,325 @@
+"""How many senses each unit of a model has, in a run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onesense.engine.stages import Silent, Stages
+from onesense.errors import ConfigurationError
+from onesense.model.dtype import resolve_dtype
+from onesense.model.language_model import LanguageModel
+from onesense.sae.check import self_check
+from onesense.sae.dictionary import Dictionary
+from onesense.senses.activity import Activity, collect_activity, firing_rates, read_text
+from onesense.senses.judge import SMALLEST_SET, Judge, fit_judge
+from onesense.senses.partition import THRESHOLD, Senses, partition_all
+from onesense.senses.sampling import Sample, sample_all
+from onesense.senses.sense_table import SenseTable, sense_table
+from onesense.senses.space import SenseSpace, fit_space
+from onesense.senses.unit_sets import UnitSet, feature_units, neuron_units, residual_units
+from onesense.store.provenance import provenance
+from onesense.store.run_folder import RunFolder
+from onesense.text.corpus import read_documents, text_identity
+from onesense.text.windows import iter_windows
+
+FEATURES = "features"
+NEURONS = "neurons"
+RESIDUAL_BASIS = "residual basis"
+
+_THRESHOLD_WINDOWS = 128
+_UNITS_AT_ONCE = 256
+_LEARNED_FROM = 1500
+_RARE = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class MeasureSettings:
+    """What is measured, and on what.
+
+    Attributes:
+        text: See ``read_documents``; None for the packaged sample.
+        text_field: Column that holds the text.
+        tokens: How many tokens are read at most.
+        context_size: Tokens of a window, its BOS included.
+        contexts: Contexts of each unit.
+        others: What stands beside the features, at matched firing rate: ``neurons``, ``residual basis``.
+        threshold: How much a set of contexts must look like a union to count as several senses.
+        seed: Of everything that is drawn.
+        dtype: Of the model while it reads; see ``resolve_dtype``.
+        check: Whether to check the dictionary against the model first.
+        force: Go on, and mark the run, where that check fails.
+
+    Raises:
+        ConfigurationError: Too few contexts, tokens, or an unknown set.
+    """
+
+    text: str | None = None
+    text_field: str = "text"
+    tokens: int = 250_000
+    context_size: int = 128
+    contexts: int = 64
+    others: tuple[str, ...] = (NEURONS, RESIDUAL_BASIS)
+    threshold: float = THRESHOLD
+    seed: int = 0
+    dtype: str = "auto"
+    check: bool = True
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        if self.contexts < 2 * SMALLEST_SET or self.tokens < 1:
+            raise ConfigurationError(
+                f"{self.contexts} contexts of each unit from {self.tokens} tokens are too few to tell senses apart.",
+                hint=f"Take {2 * SMALLEST_SET} contexts or more; 64 from 250,000 tokens are usual.",
+            )
+        if not 0 < self.threshold < 1:
+            raise ConfigurationError(
+                f"The threshold is {self.threshold}; it is a share between 0 and 1.",
+                hint=f"{THRESHOLD} is usual.",
+            )
+        unknown = [one for one in self.others if one not in (NEURONS, RESIDUAL_BASIS)]
+        if unknown:
+            raise ConfigurationError(
+                f"There are no units called {unknown[0]!r}.", hint=f"Choose: {NEURONS}, {RESIDUAL_BASIS}."
+            )
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Numbers of contexts for which the judge is fitted: halved down to the smallest."""
+        found = []
+        size = self.contexts
+        while size >= SMALLEST_SET:
+            found.append(size)
+            size //= 2
+        return tuple(found)
+
+
+class SenseMeasurement:
+    """See ``measure_senses``.
+
+    Attributes:
+        run: The run folder.
+        settings: What was asked for.
+        unit_sets: The sets that are measured, the dictionary's features first.
+        activity: The text as the model read it.
+        samples: Contexts of each unit, by name of its set.
+    """
+
+    def __init__(
+        self, run: RunFolder, settings: MeasureSettings, unit_sets: Sequence[UnitSet], activity: Activity
+    ) -> None:
+        self.run, self.settings, self.activity = run, settings, activity
+        self.unit_sets = tuple(unit_sets)
+        self.samples = {
+            one.name: sample_all(activity.firings[one.name], settings.contexts, seed=settings.seed)
+            for one in unit_sets
+        }
+
+    @cached_property
+    def directions(self) -> NDArray[np.float32]:
+        """What each feature writes, of norm 1, [features, d_model]."""
+        return np.asarray(self.unit_sets[0].directions.numpy(), np.float32)
+
+    @cached_property
+    def space(self) -> SenseSpace:
+        """Where contexts lie, learned from the features."""
+        return fit_space(
+            self.activity,
+            self.unit_sets[0].name,
+            self.directions,
+            self.samples[self.unit_sets[0].name],
+            seed=self.settings.seed,
+        )
+
+    @cached_property
+    def judge(self) -> Judge:
+        """Who tells several senses from one, learned from rare features."""
+        name = self.unit_sets[0].name
+        rare = self.activity.firings[name].count < _RARE * len(self.activity)
+        full = np.array([len(one) == self.settings.contexts for one in self.samples[name]])
+        chosen = np.random.default_rng(self.settings.seed).permutation(np.flatnonzero(rare & full))
+        vectors = [
+            self.space.vectors(self.samples[name][unit], self.directions[unit])
+            for unit in chosen[:_LEARNED_FROM]
+        ]
+        return fit_judge(vectors, sizes=self.settings.sizes, seed=self.settings.seed)
+
+    def senses_of(self, one: UnitSet, units: Sequence[int]) -> list[Senses | None]:
+        """The senses of some units of a set; None where it has too few contexts, or one document only."""
+        samples = [self.samples[one.name][unit] for unit in units]
+        directions = np.asarray(one.directions[list(units)].numpy(), np.float32)
+        sets = [
+            self.space.vectors(sample, direction).cosines() if self._usable(sample) else None
+            for sample, direction in zip(samples, directions, strict=True)
+        ]
+        at = [place for place, cosines in enumerate(sets) if cosines is not None]
+        found = partition_all(
+            [cosines for cosines in sets if cosines is not None],
+            [samples[place].value for place in at],
+            self.judge,
+            threshold=self.settings.threshold,
+        )
+        senses: list[Senses | None] = [None] * len(samples)
+        for place, result in zip(at, found, strict=True):
+            senses[place] = result
+        return senses
+
+    def _usable(self, sample: Sample) -> bool:
+        return len(sample) >= SMALLEST_SET and len(np.unique(self.activity.document[sample.position])) > 1
+
+    def table(self, one: UnitSet, stages: Stages) -> SenseTable:
+        """The senses of all units of a set, from the run folder where they are there."""
+        name = result_name(one.name)
+        if self.run.has_result(name):
+            return SenseTable.from_tensors(self.run.read_result(name))
+        found: list[Senses | None] = []
+        with stages.stage(f"Senses of {one.name}", "units") as progress:
+            for start in range(0, one.n_units, _UNITS_AT_ONCE):
+                units = range(start, min(start + _UNITS_AT_ONCE, one.n_units))
+                found += self.senses_of(one, units)
+                progress(len(found), one.n_units)
+        table = sense_table(
+            self.activity,
+            self.activity.firings[one.name],
+            self.samples[one.name],
+            found,
+            self.settings.contexts,
+        )
+        self.run.write_result(name, table.to_tensors())
+        return table
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Measured:
+    """What was measured.
+
+    Attributes:
+        measurement: With text, contexts, space and judge.
+        tables: The senses, by name of the set.
+    """
+
+    measurement: SenseMeasurement
+    tables: dict[str, SenseTable]
+
+    @property
+    def run(self) -> RunFolder:
+        """The run folder."""
+        return self.measurement.run
+
+
+def result_name(unit_set: str) -> str:
+    """Name of a set's table among the results of its run."""
+    return f"senses/{unit_set.replace(' ', '-')}"
+
+
+def measure_senses(
+    model: LanguageModel,
+    dictionary: Dictionary,
+    run_folder: Path | str,
+    settings: MeasureSettings | None = None,
+    *,
+    stages: Stages | None = None,
+) -> Measured:
+    """Count the senses of a dictionary's features, and of neurons and the residual basis beside them.
+
+    The text is read once; contexts of each unit are drawn by activation, placed in a space that is learned from the
+    features themselves, and cut in two as long as they look like the contexts of two features. An interrupted call
+    goes on where it stopped.
+
+    Args:
+        model: The model.
+        dictionary: A dictionary in its residual stream.
+        run_folder: Where results go.
+        settings: What is measured, and on what.
+        stages: Told about progress.
+
+    Raises:
+        ConfigurationError: The dictionary reads another place than the stream, or the text is too short.
+        SelfCheckError: The dictionary does not fit the model, and ``force`` is off.
+        IncompatibleError: The folder holds another run.
+        LockedError: Another process writes there.
+        NumericalError: NaN or infinity.
+    """
+    settings, stages = settings or MeasureSettings(), stages or Silent()
+    features = feature_units(dictionary)
+    checked = None
+    if settings.check and model.tokenizer is not None:
+        with stages.stage("Checking the dictionary", "tokens"):
+            checked = self_check(model, dictionary, None, force=settings.force).passed
+    run = RunFolder.create_or_resume(
+        run_folder,
+        command="senses measure",
+        configuration=_configuration(model, dictionary, settings, checked),
+        provenance=provenance(
+            model={"fingerprint": model.fingerprint, "name": model.name},
+            dictionary={"fingerprint": dictionary.origin.fingerprint, "name": dictionary.origin.label},
+            text=text_identity(settings.text),
+            seeds=settings.seed,
+        ),
+    )
+    with run.lock():
+        reader = model.copy_as(resolve_dtype(settings.dtype, model.device))
+        unit_sets = [features, *_others(reader, dictionary, settings)]
+        activity = collect_activity(
+            reader,
+            dictionary.hook_point,
+            unit_sets,
+            read_documents(settings.text, field=settings.text_field),
+            run,
+            tokens=settings.tokens,
+            context_size=settings.context_size,
+            stages=stages,
+        )
+        measurement = SenseMeasurement(run, settings, unit_sets, activity)
+        return Measured(measurement, {one.name: measurement.table(one, stages) for one in unit_sets})
+
+
+def open_measured(run: RunFolder) -> tuple[Activity, dict[str, SenseTable]]:
+    """Text and senses of a finished run, without a model.
+
+    Raises:
+        NotFoundError: The run holds no measured senses.
+        FormatError: A file is damaged.
+    """
+    names = [FEATURES, *(one for one in run.configuration.get("others", []))]
+    tables = {name: SenseTable.from_tensors(run.read_result(result_name(name))) for name in names}
+    return read_text(run), tables
+
+
+def _configuration(
+    model: LanguageModel, dictionary: Dictionary, settings: MeasureSettings, checked: bool | None
+) -> dict[str, object]:
+    chosen = asdict(settings)
+    for name in ("check", "force", "text"):
+        del chosen[name]
+    return {
+        **chosen,
+        "model": model.name,
+        "dictionary": dictionary.origin.label,
+        "hook_point": dictionary.hook_point.name,
+        "dtype": str(resolve_dtype(settings.dtype, model.device)).removeprefix("torch."),
+        "self_check": "left out" if checked is None else "passed" if checked else "failed, forced",
+    }
+
+
+def _others(model: LanguageModel, dictionary: Dictionary, settings: MeasureSettings) -> list[UnitSet]:
+    if not settings.others:
+        return []
+    documents = read_documents(settings.text, field=settings.text_field)
+    windows = list(
+        islice(iter_windows(model, documents, context_size=settings.context_size), _THRESHOLD_WINDOWS)
+    )
+    # Those that a release records are of another text.
+    densities = firing_rates(model, dictionary, windows)
+    point, made = dictionary.hook_point, []
+    if NEURONS in settings.others:
+        made.append(neuron_units(model, point.layer, windows, densities, seed=settings.seed))
+    if RESIDUAL_BASIS in settings.others:
+        made.append(residual_units(model, point, windows, densities, seed=settings.seed))
+    return made

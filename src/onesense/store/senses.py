@@ -1,0 +1,107 @@
+"""Senses of units in the catalogue of their run."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from onesense.store.catalog import Catalog, check_range, check_sort, unchanged
+
+
+@dataclass(frozen=True, slots=True)
+class SenseRow:
+    """The senses of a unit. A number that is unknown or NaN is None.
+
+    Attributes:
+        unit_set: Such as "features" or "neurons".
+        unit: Its number there.
+        number: Senses.
+        effective: Effective number of senses: exp of the entropy of activation over senses.
+        several: How much its contexts look like a union of two senses, 0 to 1.
+        separation: Mean cosine within senses minus between them.
+        token_entropy: Of the tokens at its contexts, nats.
+        density: Share of positions at which it fires.
+        documents: Documents among its contexts.
+        tokens: For each sense, largest first, the tokens that carry most of it.
+    """
+
+    unit_set: str
+    unit: int
+    number: int | None = None
+    effective: float | None = None
+    several: float | None = None
+    separation: float | None = None
+    token_entropy: float | None = None
+    density: float | None = None
+    documents: int = 0
+    tokens: Sequence[Sequence[str]] = ()
+
+
+_COLUMNS = tuple(field.name for field in fields(SenseRow))
+SORT_COLUMNS = _COLUMNS[1:-1]
+"""What units can be sorted by."""
+
+
+def replace_senses(catalog: Catalog, rows: Iterable[SenseRow]) -> None:
+    """Put these in place of all there are, in one transaction; where they are there already, no byte changes.
+
+    Raises:
+        StorageError: The disk is full; the old rows are still there.
+    """
+    values = sorted((_stored(row) for row in rows), key=lambda value: value[:2])
+    with catalog.transaction() as connection:
+        if unchanged(connection, "senses_sha256", values):
+            return
+        connection.execute("DELETE FROM senses")
+        marks = ", ".join("?" * len(_COLUMNS))
+        connection.executemany(f"INSERT INTO senses ({', '.join(_COLUMNS)}) VALUES ({marks})", values)
+
+
+def read_senses(
+    catalog: Catalog,
+    sort: str = "several",
+    descending: bool = True,
+    *,
+    unit_set: str | None = None,
+    unit: int | None = None,
+    least: int = 0,
+    limit: int = 50,
+) -> list[SenseRow]:
+    """Units in the order of a number; unknown values last, ties by set and unit.
+
+    Args:
+        catalog: The catalogue.
+        sort: One of ``SORT_COLUMNS``.
+        descending: The largest first.
+        unit_set: Only units of this set.
+        unit: Only those with this number.
+        least: Only those with so many senses or more.
+        limit: How many at most.
+
+    Raises:
+        ConfigurationError: Nothing that units can be sorted by, or a negative limit.
+    """
+    check_sort(sort, SORT_COLUMNS)
+    check_range("limit", limit)
+    found = catalog.rows(
+        f"SELECT {', '.join(_COLUMNS)} FROM senses WHERE (?1 IS NULL OR unit_set = ?1)"
+        " AND (?2 IS NULL OR unit = ?2) AND coalesce(number, 0) >= ?3"
+        f" ORDER BY {sort} IS NULL, {sort} {'DESC' if descending else 'ASC'}, unit_set, unit LIMIT ?4",
+        (unit_set, unit, least, limit),
+    )
+    return [_read(values) for values in found]
+
+
+def _stored(row: SenseRow) -> tuple[Any, ...]:
+    values = [getattr(row, name) for name in _COLUMNS[:-1]]
+    finite = [None if isinstance(value, float) and not math.isfinite(value) else value for value in values]
+    return (*finite, json.dumps([list(tokens) for tokens in row.tokens]))
+
+
+def _read(values: Sequence[Any]) -> SenseRow:
+    named = dict(zip(_COLUMNS, values, strict=True))
+    named["tokens"] = tuple(tuple(tokens) for tokens in json.loads(named["tokens"]))
+    return SenseRow(**named)
