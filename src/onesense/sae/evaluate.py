@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from onesense.model.language_model import LanguageModel
 from onesense.model.tokens import TokenBatch
 from onesense.sae.dictionary import Dictionary
 from onesense.text.corpus import Document
-from onesense.text.windows import batch_windows, iter_windows
+from onesense.text.windows import Window, batch_windows, iter_windows
 
 _WINDOWS_PER_BATCH = 16
 
@@ -82,6 +82,29 @@ def cross_entropy(
         raise ConfigurationError("The text is too short to measure cross-entropy.", hint="Give more text.")
     clean, spliced, ablated = (total / count for total in totals)
     return CrossEntropy(clean, spliced, ablated, count)
+
+
+def spliced_cross_entropy(model: LanguageModel, dictionary: Dictionary, windows: Sequence[Window]) -> float:
+    """Mean cross-entropy of some windows with the reconstruction spliced in; see ``CrossEntropy.spliced``.
+
+    Args:
+        model: The model.
+        dictionary: Whose reconstruction to splice in.
+        windows: The text.
+
+    Raises:
+        ConfigurationError: The windows hold no pair of tokens.
+    """
+    near = dictionary.to(device=model.device)
+    total, count = 0.0, 0
+    long_enough = [window for window in windows if len(window.ids) > 1]
+    for start in range(0, len(long_enough), _WINDOWS_PER_BATCH):
+        batch = batch_windows(model, long_enough[start : start + _WINDOWS_PER_BATCH])
+        loss, predicted = _summed_loss(model, dictionary, batch, near.reconstruct)
+        total, count = total + loss, count + predicted
+    if count == 0:
+        raise ConfigurationError("The text is too short to measure cross-entropy.", hint="Give more text.")
+    return total / count
 
 
 def _summed_loss(

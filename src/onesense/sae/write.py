@@ -34,6 +34,7 @@ def write_saelens(
     *,
     storage_dtype: StorageDtype = "float32",
     metadata: Mapping[str, Any] | None = None,
+    beside: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write `cfg.json`, `sae_weights.safetensors` and, where known, `sparsity.safetensors`.
 
@@ -45,6 +46,7 @@ def write_saelens(
         folder: Where; it appears whole or not at all.
         storage_dtype: Number format on disk.
         metadata: Further entries for the configuration's metadata.
+        beside: Further JSON files of the folder, by name.
 
     Returns:
         The folder.
@@ -73,6 +75,8 @@ def write_saelens(
         if dictionary.origin.sparsity is not None:
             write_tensors(temporary / SPARSITY_FILE, {"sparsity": dictionary.origin.sparsity.float().cpu()})
         write_json(temporary / CONFIG_FILE, config)
+        for name, value in (beside or {}).items():
+            write_json(temporary / name, value)
     return folder
 
 
