@@ -10,6 +10,8 @@ import typer
 from onesense.cli import options
 
 if TYPE_CHECKING:
+    from onesense.senses.sense_table import SenseTable
+    from onesense.senses.split.labelled import LabelledFeature
     from onesense.senses.split.result import Split
 
 _SHOWN = 8
@@ -74,15 +76,12 @@ def split_command(
     note(f"Dictionary: {folder}")
 
 
-def _chosen(table: object, features: str | None, most: int) -> list[object]:
+def _chosen(table: SenseTable, features: str | None, most: int) -> list[LabelledFeature]:
     import numpy as np
 
     from onesense.errors import ConfigurationError
-    from onesense.senses.sense_table import SenseTable
     from onesense.senses.split.labelled import LabelledFeature
 
-    if not isinstance(table, SenseTable):
-        raise TypeError("a table of senses is wanted")
     if features is None:
         several = np.flatnonzero(table.number > 1)
         chosen = several[np.argsort(-table.effective[several], kind="stable")][:most].tolist()

@@ -70,10 +70,9 @@ def validate_command(
         device=device,
     )
     choice = choose(settings, positional_model=model, sae_path=sae_path)
-    from onesense.senses.validation.validate import ValidateSettings, validate_senses
-
     from onesense.model.load import load_model
     from onesense.sae.load import load_dictionary
+    from onesense.senses.validation.validate import ValidateSettings, validate_senses
 
     dictionary = choice.load()
     loaded = load_model(choice.model, dtype="float32", device=settings.device)
