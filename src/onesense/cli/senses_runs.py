@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from onesense.engine.stages import Stages
     from onesense.model.language_model import LanguageModel
     from onesense.sae.dictionary import Dictionary
     from onesense.senses.measure import Measured
+    from onesense.store.run_folder import RunFolder
 
 _NOT_STORED = ("text", "check", "force")
 
@@ -52,3 +55,35 @@ def measured_again(
         **stored, text=text, check=checked != "left out", force=checked == "failed, forced"
     )
     return measure_senses(model, dictionary, folder, settings, stages=stages)
+
+
+def dictionaries_of(runs: Sequence[RunFolder], paths: Sequence[Path]) -> list[Dictionary]:
+    """The dictionaries that some runs measured.
+
+    Args:
+        runs: Runs of ``onesense senses measure``.
+        paths: Their folders, one for each run; none where they are releases or still lie where they were.
+
+    Raises:
+        ConfigurationError: Another number of folders than of runs.
+        NotFoundError: There is no such dictionary.
+    """
+    from onesense.errors import ConfigurationError
+    from onesense.sae.load import load_dictionary
+
+    if paths and len(paths) != len(runs):
+        raise ConfigurationError(
+            f"{len(paths)} folders of dictionaries were given for {len(runs)} runs.",
+            hint="Give --sae-path for each --senses, in the same order, or leave it out.",
+        )
+    if paths:
+        return [load_dictionary(path=path) for path in paths]
+    found = []
+    for run in runs:
+        label = str(run.configuration.get("dictionary", ""))
+        if Path(label).is_dir():
+            found.append(load_dictionary(path=label))
+        else:
+            release, _, sae_id = label.partition("/")
+            found.append(load_dictionary(release=release, sae_id=sae_id))
+    return found

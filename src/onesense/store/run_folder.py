@@ -114,7 +114,7 @@ class RunFolder:
         if not exists:
             raise NotFoundError(
                 f"{path} is not a run folder: it has no {RUN_FILE}.",
-                hint="Give the folder that `onesense extract` wrote, with --run-folder.",
+                hint="Give the folder that an onesense command wrote, with --run-folder.",
             )
         found = read_json(path / RUN_FILE)
         if not isinstance(found, dict):
