@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,6 +20,7 @@ from onesense.errors import (
     NotFoundError,
     StorageError,
 )
+from onesense.model import load
 from onesense.model.capture import capture
 from onesense.model.demo_model import demo_gguf
 from onesense.model.dtype import has_native_bfloat16, resolve_dtype
@@ -146,6 +149,39 @@ def test_a_damaged_gguf_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(FormatError, match="GGUF"):
         load_model(str(path))
     assert not list((tmp_path / "cache").rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize("other_finishes", [True, False])
+def test_another_process_may_convert_the_same_gguf_file(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other_finishes: bool
+) -> None:
+    monkeypatch.setenv("ONESENSE_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / "model.gguf"
+    path.write_bytes(b"GGUF")
+    plain = load_model(str(folder))
+    from_pretrained = AutoModelForCausalLM.from_pretrained
+
+    def read(source: str, **keywords: object) -> object:
+        """The conversion: meanwhile another process puts its own result in place."""
+        if "gguf_file" not in keywords:
+            return from_pretrained(source, **keywords)
+        target = load._conversion_folder(load._sha256(path))
+        target.mkdir(parents=True)
+        if other_finishes:
+            shutil.copytree(folder, target, dirs_exist_ok=True)
+        else:
+            (target / "something").write_text("not a model")
+        return copy.deepcopy(plain.hf)
+
+    monkeypatch.setattr(load.AutoModelForCausalLM, "from_pretrained", read)
+    monkeypatch.setattr(
+        load, "AutoTokenizer", SimpleNamespace(from_pretrained=lambda *_, **__: plain.tokenizer)
+    )
+    if other_finishes:
+        torch.testing.assert_close(logits(load_model(str(path))), logits(plain), rtol=0, atol=0)
+    else:
+        with pytest.raises(ConfigurationError, match="exists already"):
+            load_model(str(path))
 
 
 def test_code_that_comes_with_a_model_never_runs(folder: Path, tmp_path: Path) -> None:
