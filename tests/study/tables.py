@@ -9,7 +9,9 @@ import numpy as np
 from onesense.study.units import UnitTable
 
 
-def unit_table(*, units: int | None = None, seed: int = 0, name: str = "features", **planted: Any) -> UnitTable:
+def unit_table(
+    *, units: int | None = None, seed: int = 0, name: str = "features", **planted: Any
+) -> UnitTable:
     """Units whose numbers are independent of each other but for those that are given."""
     size = len(next(iter(planted.values()))) if units is None else units
     generator = np.random.default_rng([seed, 17])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from scipy.stats import rankdata, spearmanr
@@ -136,4 +138,4 @@ def test_bins_rise_with_a_planted_relation() -> None:
     assert ranks == sorted(ranks)
     assert ranks[0] < 10 < 90 < ranks[-1]
     assert all(one.rank.low < one.rank.value < one.rank.high for one in bins)
-    assert all(a.high <= b.low for a, b in zip(bins, bins[1:], strict=False))
+    assert all(a.high <= b.low for a, b in pairwise(bins))

@@ -304,9 +304,7 @@ def _variant(dictionary: Dictionary, units: Sequence[int], name: str, *, strengt
     """Units with a common share of their latents taken away; the share is multiplied by ``strength``."""
 
     def group(share: float) -> Edits:
-        edits = [
-            Edit(feature=unit, operation=Operation.SCALE, value=1 - share * strength) for unit in units
-        ]
+        edits = [Edit(feature=unit, operation=Operation.SCALE, value=1 - share * strength) for unit in units]
         return [EditGroup(dictionary, edits)]
 
     return Variant(name, GROUP, len(units), group, fixed=bool(name))

@@ -72,7 +72,9 @@ class Relation:
     @property
     def finding(self) -> Finding:
         """What can be said of units alike in firing rate and norm."""
-        return finding_of(self.partial, self.partial_p if self.partial_p_holm is None else self.partial_p_holm)
+        return finding_of(
+            self.partial, self.partial_p if self.partial_p_holm is None else self.partial_p_holm
+        )
 
 
 def finding_of(found: Interval, p: float) -> Finding:

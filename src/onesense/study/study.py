@@ -43,7 +43,7 @@ class StudySettings:
         ConfigurationError: A number out of range, or a benchmark that is not held out.
     """
 
-    find: FindSettings = FindSettings(passages=192)
+    find: FindSettings = field(default_factory=lambda: FindSettings(passages=192))
     group_sizes: tuple[int, ...] = (10, 25, 50)
     group_kl: float = 0.005
     benchmarks: tuple[Benchmark, ...] | None = None
