@@ -17,7 +17,7 @@ BETWEEN_TEXTS = " || "
 
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _FULL_WIDTH = ("\uff1d", "\uff0b", "\uff0d", "\uff20")  # = + - @ as East Asian spreadsheets read them
-_FORMULA_START = ("=", "+", "-", "@", "\t", "\r", "\n", *_FULL_WIDTH)
+FORMULA_START = ("=", "+", "-", "@", "\t", "\r", "\n", *_FULL_WIDTH)
 
 
 def write_items(
@@ -68,11 +68,15 @@ def _lines(
         for table, label in zip(tables, labels, strict=True)
         if name in table
     ]
-    yield _line([_text(header) for header in ("id", "cluster", "texts", *(name for name, _ in columns))])
+    yield _line(
+        [spreadsheet_text(header) for header in ("id", "cluster", "texts", *(name for name, _ in columns))]
+    )
     for index, item in enumerate(items):
         texts = BETWEEN_TEXTS.join(_request(request) for request in item.requests)
         numbers = [_number(float(column[index])) for _, column in columns]
-        yield _line([_text(item.id), _text(item.cluster), _text(texts), *numbers])
+        yield _line(
+            [spreadsheet_text(item.id), spreadsheet_text(item.cluster), spreadsheet_text(texts), *numbers]
+        )
 
 
 def _line(cells: Sequence[str]) -> bytes:
@@ -90,10 +94,10 @@ def _number(value: float) -> str:
     return "" if math.isnan(value) else repr(value)
 
 
-def _text(text: str) -> str:
-    """A text that no spreadsheet takes for a formula, quoted where it must be."""
+def spreadsheet_text(text: str) -> str:
+    """A text as a cell that no spreadsheet takes for a formula, quoted where it must be."""
     text = text.replace("\0", "\N{REPLACEMENT CHARACTER}")
-    if text.startswith(_FORMULA_START) and not _NUMBER.fullmatch(text):
+    if text.startswith(FORMULA_START) and not _NUMBER.fullmatch(text):
         text = "'" + text
     if any(mark in text for mark in ',"\r\n'):
         return '"' + text.replace('"', '""') + '"'

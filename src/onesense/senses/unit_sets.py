@@ -88,6 +88,20 @@ def neuron_units(
         ConfigurationError: No density above 0.
     """
     point = HookPoint(layer, _NEURONS)
+    written = written_by_neurons(model, point)
+    return UnitSet("neurons", _thresholded(model, point, windows, densities, seed), _normalised(written))
+
+
+def written_by_neurons(model: LanguageModel, point: HookPoint) -> Tensor:
+    """What each neuron of an MLP adds to the residual stream where its activation is 1, [neurons, d_model].
+
+    Args:
+        model: The model.
+        point: An ``mlp.hook_post``.
+
+    Raises:
+        HookPointError: The MLP has no neurons that can be read.
+    """
     module, _side, width = model.resolve(point)
     if width < 1:
         raise HookPointError(
@@ -97,8 +111,7 @@ def neuron_units(
         )
     with torch.no_grad():
         axes = torch.eye(width, device=model.device, dtype=model.dtype)
-        written = (module(axes) - module(torch.zeros_like(axes))).float().cpu()
-    return UnitSet("neurons", _thresholded(model, point, windows, densities, seed), _normalised(written))
+        return (module(axes) - module(torch.zeros_like(axes))).float().cpu()
 
 
 def residual_units(
@@ -167,6 +180,28 @@ def _thresholded(
         b_dec=torch.zeros(width),
         threshold=matched_thresholds(torch.cat(parts), densities, seed=seed),
     )
+
+
+def written_norms(model: LanguageModel, one: UnitSet) -> Tensor:
+    """Norm of what each unit adds to the residual stream where its latent is 1, float32 on the CPU, [units].
+
+    Args:
+        model: The model.
+        one: Units in the residual stream, or neurons.
+
+    Raises:
+        HookPointError: The units are in neither place.
+    """
+    point = one.dictionary.hook_point
+    if point.suffix == _NEURONS:
+        return written_by_neurons(model, point).norm(dim=-1)
+    if point.suffix not in _RESIDUAL:
+        raise HookPointError(
+            f"What the units at `{point}` add to the residual stream is not known.",
+            hint=f"Take units at {_NEURONS}, or at one of: {', '.join(_RESIDUAL)}.",
+        )
+    rows = torch.arange(one.n_units, device=one.dictionary.device).split(_DECODER_ROWS_AT_ONCE)
+    return torch.cat([one.dictionary.decoder_rows(part).norm(dim=-1).float().cpu() for part in rows])
 
 
 def _require_residual(point: HookPoint) -> None:

@@ -1,0 +1,1 @@
+"""How the number of senses of a unit and the gender bias that it carries go together."""
