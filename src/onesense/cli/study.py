@@ -32,7 +32,9 @@ def study_command(
     group_sizes: Annotated[
         str,
         typer.Option(
-            "--groups", help="Units of the groups compared at equal KL; none for no groups.", rich_help_panel=_STUDY
+            "--groups",
+            help="Units of the groups compared at equal KL; none for no groups.",
+            rich_help_panel=_STUDY,
         ),
     ] = "10,25,50",
     draws: Annotated[
@@ -49,8 +51,8 @@ def study_command(
     from onesense.cli.senses_runs import dictionaries_of, measured_again
     from onesense.config import load_settings
     from onesense.model.load import load_model
-    from onesense.report.study_html import study_page
-    from onesense.store.atomic import write_json, write_text
+    from onesense.report import study_wording
+    from onesense.report.study_files import write_study_files
     from onesense.store.run_folder import RunFolder
     from onesense.study.study import StudySettings, study
     from onesense.study.units import studied_sets
@@ -69,13 +71,11 @@ def study_command(
     ]
     folder = settings.run_folder or Path("onesense-runs") / "study"
     found = study(model, studied_sets(measured), folder, wanted, stages=stages)
-    page = folder / "study.html"
-    write_text(page, study_page(found.result))
-    write_json(folder / "study.json", found.result.to_json())
-    for line in found.result.answer():
-        results.print(line, markup=False)
-    note(f"Page: {page}")
-    note(f"Every unit as CSV: {folder / 'units.csv'}")
+    results.print(study_wording.headline(found.result), markup=False)
+    for line in (*study_wording.details(found.result), *study_wording.group_findings(found.result)):
+        results.print(f"- {line}", markup=False)
+    for path in write_study_files(found):
+        note(f"Written: {path}")
 
 
 def _sizes(text: str) -> tuple[int, ...]:
