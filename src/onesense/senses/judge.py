@@ -67,9 +67,8 @@ class Judge:
 
 
 def statistics_of(sets: Sequence[Cosines]) -> NDArray[np.float64]:
-    """The statistics of each view beside one another, [sets, views * statistics]; the sets are of one size."""
-    cosines = np.stack(sets)
-    return np.concatenate([set_statistics(cosines[:, view]) for view in range(cosines.shape[1])], axis=1)
+    """The statistics of sets of one size, [sets, numbers]."""
+    return set_statistics(np.stack(sets))
 
 
 def fit_judge(

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 _ROUNDS = 8
 _TINY = 1e-6
 
+_NEIGHBOURS = 5
+
 STATISTICS = (
     "mean cosine",
     "first eigenvalue share",
@@ -23,20 +25,56 @@ STATISTICS = (
     "cosine between",
     "balance",
     "between over within",
+    *(f"{name} eigenvalue share" for name in ("fourth", "fifth", "sixth", "seventh", "eighth")),
 )
-"""What ``set_statistics`` gives for each view."""
+"""What ``cut_statistics`` gives for each view."""
+
+NEIGHBOUR_STATISTICS = (
+    "cosine of nearest contexts",
+    "cosine of farthest contexts",
+    "deviation of cosines",
+    "ninth decile of cosines",
+    "first decile of cosines",
+)
+"""What ``neighbour_statistics`` gives for each view."""
 
 
 def set_statistics(cosines: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The ``STATISTICS`` of many sets of the same size, each in one view.
+    """Numbers that tell a union of two senses from a single one, of many sets of the same size.
+
+    The ``STATISTICS`` and ``NEIGHBOUR_STATISTICS`` of each view, and how far the views and their mean agree: two senses
+    are two in every view, so the cut that one view finds should part the contexts in the others too. By chance a single
+    sense falls in two in one view, but hardly in the same way in all.
 
     Args:
-        cosines: Gram matrices of rows of norm 1, [sets, contexts, contexts].
+        cosines: Gram matrices of rows of norm 1, [sets, views, contexts, contexts].
 
     Returns:
-        [sets, statistics].
+        [sets, numbers].
     """
-    _sets, number, _ = cosines.shape
+    views = list(cosines.swapaxes(0, 1))
+    found, halves = zip(*(cut_statistics(one) for one in (*views, cosines.mean(axis=1))), strict=True)
+    # The mean view's own statistics add nothing to those of its parts; where it cuts them does.
+    columns = [*found[:-1], *(neighbour_statistics(one) for one in views)]
+    for cut_in, cut in enumerate(halves):
+        for seen_in, one in enumerate(views):
+            if cut_in != seen_in:
+                within, between = within_between(one, cut)
+                columns += [(within - between)[:, None], (between / np.maximum(within, 1e-3))[:, None]]
+        columns += [_agreement(cut, other)[:, None] for other in halves[:cut_in]]
+    return np.concatenate(columns, axis=1)
+
+
+def cut_statistics(cosines: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The ``STATISTICS`` of many sets of the same size in one view, and where 2-means cuts them.
+
+    Args:
+        cosines: [sets, contexts, contexts], at least eight contexts.
+
+    Returns:
+        [sets, statistics], and who is in the second half, 0 or 1, [sets, contexts].
+    """
+    number = cosines.shape[1]
     centring = np.eye(number) - 1 / number
     values, vectors = np.linalg.eigh(centring @ cosines @ centring)
     values = np.maximum(values[:, ::-1], 0)
@@ -46,22 +84,36 @@ def set_statistics(cosines: NDArray[np.float64]) -> NDArray[np.float64]:
     halves = two_means(cosines, cut)
     mean = (cosines.sum((1, 2)) - np.trace(cosines, axis1=1, axis2=2)) / (number * (number - 1))
     within, between = within_between(cosines, halves)
-    return np.stack(
-        [
-            mean,
-            *spread[:, :3].T,
-            (spread**2).sum(1),
-            separation,
-            _balance(cut),
-            (component**4).sum(1) * number,
-            *within_between(cosines, cut),
-            within,
-            between,
-            _balance(halves),
-            between / np.maximum(within, 1e-3),
-        ],
-        axis=1,
-    )
+    columns = [
+        mean,
+        *spread[:, :3].T,
+        (spread**2).sum(1),
+        separation,
+        _balance(cut),
+        (component**4).sum(1) * number,
+        *within_between(cosines, cut),
+        within,
+        between,
+        _balance(halves),
+        between / np.maximum(within, 1e-3),
+        *spread[:, 3:8].T,
+    ]
+    return np.stack(columns, axis=1), halves
+
+
+def neighbour_statistics(cosines: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The ``NEIGHBOUR_STATISTICS`` of many sets of the same size in one view, [sets, statistics].
+
+    Args:
+        cosines: [sets, contexts, contexts], at least six contexts.
+    """
+    sets, number, _ = cosines.shape
+    others = cosines[:, ~np.eye(number, dtype=bool)].reshape(sets, number, number - 1)
+    others = np.sort(others, axis=2)
+    flat = others.reshape(sets, -1)
+    low, high = np.quantile(flat, [0.1, 0.9], axis=1)
+    nearest, farthest = others[:, :, -_NEIGHBOURS:], others[:, :, :_NEIGHBOURS]
+    return np.stack([nearest.mean((1, 2)), farthest.mean((1, 2)), flat.std(1), high, low], axis=1)
 
 
 def best_cut(component: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -129,3 +181,8 @@ def _balance(halves: NDArray[np.float64]) -> NDArray[np.float64]:
     """Share of the smaller half, [sets]."""
     size = halves.sum(1) / halves.shape[1]
     return np.asarray(np.minimum(size, 1 - size))
+
+
+def _agreement(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How far two cuts are the same, whichever half is called the second: 0 to 1, [sets]."""
+    return np.asarray(np.abs(((2 * one - 1) * (2 * other - 1)).mean(axis=1)))

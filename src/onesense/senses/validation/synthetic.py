@@ -19,7 +19,7 @@ from onesense.senses.space import unit_rows
 _POSITIONS_PER_DOCUMENT = 128
 _ROWS_AT_ONCE = 4096
 _BATCH = 512
-_LEARNING_RATE = 1e-3
+_LEARNING_RATE = 2e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class SyntheticSettings:
     positions: int = 150_000
     dictionary_features: int = 384
     dictionary_l0: int = 4
-    training_steps: int = 3000
+    training_steps: int = 1500
 
     def __post_init__(self) -> None:
         sizes = (
