@@ -15,7 +15,7 @@ from onesense.bias.scoring.scorer import ModelScorer
 from onesense.bias.statistics.family import holm
 from onesense.debias.controls.documents import calibration_requests
 from onesense.debias.divergence import KlMeter
-from onesense.debias.proof.equal_cost import at_equal_cost
+from onesense.debias.proof.equal_cost import TOLERANCE, at_equal_cost
 from onesense.debias.proof.measuring import EqualTerms, measure_variants
 from onesense.debias.proof.reductions import compare_variants
 from onesense.debias.proof.variants import Variant
@@ -34,6 +34,7 @@ from onesense.study.units import UnitTable
 GROUP = "group"
 # A measurement takes seconds on a processor, and each group needs a few.
 _PASSAGES, _TOKENS = 12, 48
+_TOLERANCE = 1.01 * TOLERANCE  # and rounding
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +273,7 @@ def _brought(
     found, notes = [], []
     with terms.stages.stage("Equal KL", "pairs") as progress:
         for number, pair in enumerate(pairs):
-            name = f"strengths/{pair.unit_set.replace(' ', '-').replace(',', '')}-{pair.size}"
+            name = f"strengths/pair-{number:04d}"
             if not run.has_result(name):
                 run.write_result(name, {"found": _at_one_kl(terms.meter, pair, dictionaries, most)})
             target, *rest = run.read_result(name)["found"].tolist()
@@ -347,9 +348,6 @@ def _group(units: UnitTable, chosen: Sequence[int], at: tuple[float, float], tar
         kl=kl,
         reached=abs(kl - target) <= _TOLERANCE * target,
     )
-
-
-_TOLERANCE = 0.051  # that of the proof, and rounding
 
 
 def _differences(

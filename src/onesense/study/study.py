@@ -47,7 +47,7 @@ class StudySettings:
     group_sizes: tuple[int, ...] = (10, 25, 50)
     group_kl: float = 0.005
     benchmarks: tuple[Benchmark, ...] | None = None
-    draws: int = 2000
+    draws: int = 1000
     group_draws: int = 10_000
     seed: int = 0
 
