@@ -29,6 +29,10 @@ def validate_command(
         list[Path] | None,
         typer.Option("--width-of", help="Folder of a dictionary of another width; may be repeated."),
     ] = None,
+    senses: Annotated[
+        Path | None,
+        typer.Option("--senses", help="Run folder of `onesense senses measure`: its text is not read again."),
+    ] = None,
     pairs: Annotated[int, typer.Option("--pairs", help="Pairs of the union test.")] = 600,
     contexts: Annotated[int, typer.Option("--contexts", help="Contexts of each set.")] = 64,
     max_tokens: Annotated[int, typer.Option("--max-tokens", help="Tokens to read at most.")] = 250_000,
@@ -70,12 +74,15 @@ def validate_command(
         device=device,
     )
     choice = choose(settings, positional_model=model, sae_path=sae_path)
+    from onesense.cli.senses_runs import measured_again
     from onesense.model.load import load_model
     from onesense.sae.load import load_dictionary
     from onesense.senses.validation.validate import ValidateSettings, validate_senses
 
     dictionary = choice.load()
     loaded = load_model(choice.model, dtype="float32", device=settings.device)
+    stages = Bars(quiet=quiet)
+    read = None if senses is None else measured_again(loaded, dictionary, senses, text, stages).measurement
     folder = settings.run_folder or Path("onesense-runs") / folder_name(
         "senses-validate", loaded.name, dictionary.origin.label
     )
@@ -94,7 +101,8 @@ def validate_command(
             seed=settings.seed,
             dtype=settings.dtype,
         ),
-        stages=Bars(quiet=quiet),
+        read=None if read is None else read.activity,
+        stages=stages,
     )
     write_json(folder / "validation.json", found.to_json())
     _show(found)

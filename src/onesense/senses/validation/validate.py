@@ -71,6 +71,7 @@ def validate_senses(
     run_folder: Path | str,
     settings: ValidateSettings | None = None,
     *,
+    read: Activity | None = None,
     stages: Stages | None = None,
 ) -> Validation:
     """Test the measure of senses on ground truth that needs no judge.
@@ -81,6 +82,7 @@ def validate_senses(
         others: Dictionaries of other widths at the same hook point, for ``widths``.
         run_folder: Where the text as the model read it is kept; a later call goes on with it.
         settings: Which tests.
+        read: A text that was read with the features of the dictionary already; the union test then reads no other.
         stages: Told about progress.
 
     Raises:
@@ -90,8 +92,8 @@ def validate_senses(
     """
     settings, stages = settings or ValidateSettings(), stages or Silent()
     unit_sets = _unit_sets(dictionary, others if WIDTHS in settings.tests else ())
-    activity = None
-    if {UNION, WIDTHS} & set(settings.tests):
+    activity = read
+    if WIDTHS in settings.tests or (UNION in settings.tests and read is None):
         activity = _activity(model, dictionary, unit_sets, run_folder, settings, stages)
     union = widths = planted = None
     if activity is not None and UNION in settings.tests:
