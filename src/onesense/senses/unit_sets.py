@@ -111,7 +111,8 @@ def written_by_neurons(model: LanguageModel, point: HookPoint) -> Tensor:
         )
     with torch.no_grad():
         axes = torch.eye(width, device=model.device, dtype=model.dtype)
-        return (module(axes) - module(torch.zeros_like(axes))).float().cpu()
+        written: Tensor = module(axes) - module(torch.zeros_like(axes))
+    return written.float().cpu()
 
 
 def residual_units(
