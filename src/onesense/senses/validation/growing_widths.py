@@ -19,7 +19,7 @@ from onesense.senses.judge import SMALLEST_SET
 from onesense.senses.sampling import sample_all
 from onesense.senses.unit_sets import UnitSet
 from onesense.senses.validation.auroc import interval
-from onesense.senses.validation.ruler import count_senses, fit_ruler, halved_sizes
+from onesense.senses.validation.ruler import Ruler, count_senses, fit_ruler, halved_sizes
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +107,23 @@ def growing_widths(
             document only.
     """
     settings = settings or WidthSettings()
+    named = _checked(activity, unit_sets, reference)
+    ruler = fit_ruler(
+        activity,
+        reference,
+        _directions(named[reference]),
+        sample_all(activity.firings[reference], settings.contexts, seed=settings.seed),
+        sizes=halved_sizes(settings.contexts),
+        seed=settings.seed,
+    )
+    ordered = sorted(unit_sets, key=lambda units: units.n_units)
+    return GrowingWidths(
+        reference, settings.contexts, tuple(_measured(activity, one, ruler, settings) for one in ordered)
+    )
+
+
+def _checked(activity: Activity, unit_sets: Sequence[UnitSet], reference: str) -> dict[str, UnitSet]:
+    """The sets by name."""
     named = {one.name: one for one in unit_sets}
     if len(named) < 2 or len(named) < len(unit_sets) or reference not in named:
         raise ConfigurationError(
@@ -124,32 +141,25 @@ def growing_widths(
         raise IncompatibleError(
             f"The text was read without {', '.join(missing)}.", hint="Read it with all of them."
         )
-    ruler = fit_ruler(
-        activity,
-        reference,
-        _directions(named[reference]),
-        sample_all(activity.firings[reference], settings.contexts, seed=settings.seed),
-        sizes=halved_sizes(settings.contexts),
-        seed=settings.seed,
-    )
-    results = []
-    for one in sorted(unit_sets, key=lambda units: units.n_units):
-        firings = activity.firings[one.name]
-        # A draw of contexts takes one of each stretch: how many a feature has is known after it only.
-        have = [len(sample) for sample in sample_all(firings, settings.contexts, seed=settings.seed)]
-        eligible = np.flatnonzero(np.array(have) == settings.contexts)
-        if len(eligible) < 2:
-            raise ConfigurationError(
-                f"{len(eligible)} features of {one.name} have {settings.contexts} contexts.",
-                hint="Read more text, or take fewer contexts.",
-            )
-        chosen = np.sort(np.random.default_rng(settings.seed).permutation(eligible)[: settings.units])
-        number, effective = count_senses(
-            _some(firings, chosen), _directions(one)[chosen], ruler, settings.contexts, settings.seed
+    return named
+
+
+def _measured(activity: Activity, one: UnitSet, ruler: Ruler, settings: WidthSettings) -> WidthResult:
+    firings = activity.firings[one.name]
+    # A draw takes one context of each stretch: how many a feature has is known after it only.
+    have = [len(sample) for sample in sample_all(firings, settings.contexts, seed=settings.seed)]
+    eligible = np.flatnonzero(np.array(have) == settings.contexts)
+    if len(eligible) < 2:
+        raise ConfigurationError(
+            f"{len(eligible)} features of {one.name} have {settings.contexts} contexts.",
+            hint="Read more text, or take fewer contexts.",
         )
-        density = firings.count[chosen] / len(activity)
-        results.append(_result(one, len(eligible), density, number, effective, settings))
-    return GrowingWidths(reference, settings.contexts, tuple(results))
+    chosen = np.sort(np.random.default_rng(settings.seed).permutation(eligible)[: settings.units])
+    number, effective = count_senses(
+        _some(firings, chosen), _directions(one)[chosen], ruler, settings.contexts, settings.seed
+    )
+    density = firings.count[chosen] / len(activity)
+    return _result(one, len(eligible), density, number, effective, settings)
 
 
 def _directions(one: UnitSet) -> Floats:
