@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
 
 from onesense.bias.benchmark import Item, ScoredBenchmark, Split
 from onesense.bias.benchmarks.occupations import Occupations
@@ -145,12 +146,14 @@ def test_effects_are_what_small_changes_do(
 ) -> None:
     find = SETTINGS.find
     meter = KlMeter(tiny_llama, fitting_requests(tiny_llama, passages=6, tokens=find.passage_tokens))
-    units = studied.units[0]
-    unit = int(units.kl.argmax())
-    edits = [Edit(feature=unit, operation=Operation.SCALE, value=0.9)]
-    kl = meter.measure([EditGroup(sets[0].units.dictionary, edits)])
-    # Fisher scores are drawn, and six passages are few
-    assert units.kl[unit] * 0.01 == pytest.approx(kl, rel=0.6)
+    units, dictionary = studied.units[0], sets[0].units.dictionary
+    measured = [
+        meter.measure([EditGroup(dictionary, [Edit(feature=unit, operation=Operation.SCALE, value=0.9)])])
+        for unit in range(len(units))
+    ]
+    # Fisher scores are drawn and six passages are few: sizes differ, the order hardly does.
+    assert spearmanr(units.kl, measured).statistic > 0.8
+    assert units.kl.mean() * 0.01 == pytest.approx(np.mean(measured), rel=0.5)
 
 
 def test_groups_are_brought_to_one_kl(studied: Study) -> None:

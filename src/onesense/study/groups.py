@@ -29,7 +29,7 @@ from onesense.steer.edit import Edit, Operation
 from onesense.steer.intervention import EditGroup
 from onesense.store.run_folder import RunFolder
 from onesense.study.relation import Finding, finding_of
-from onesense.study.units import UnitTable
+from onesense.study.units import Floats, UnitTable
 
 GROUP = "group"
 # A measurement takes seconds on a processor, and each group needs a few.
@@ -170,18 +170,16 @@ def matched_pair(units: UnitTable, size: int) -> Pair | None:
     if size < 1 or len(kinds[fewer]) < size:
         return None
     anchors = kinds[fewer][np.argsort(-units.bias[kinds[fewer]], kind="stable")[:size]]
-    chosen = [anchors, _nearest(np.log(units.bias), anchors, kinds[1 - fewer])]
+    chosen = [anchors, _nearest(units.bias, anchors, kinds[1 - fewer])]
     single, several = chosen if fewer == 0 else chosen[::-1]
     return Pair(units.name, tuple(single.tolist()), tuple(several.tolist()))
 
 
-def _nearest(
-    place: NDArray[np.float64], anchors: NDArray[np.int64], others: NDArray[np.int64]
-) -> NDArray[np.int64]:
+def _nearest(bias: Floats, anchors: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.int64]:
     free = np.ones(len(others), dtype=np.bool_)
     taken = []
     for anchor in anchors:
-        distance = np.where(free, np.abs(place[others] - place[anchor]), np.inf)
+        distance = np.where(free, np.abs(np.log(bias[others] / bias[anchor])), np.inf)
         best = int(distance.argmin())
         free[best] = False
         taken.append(others[best])
