@@ -1,58 +1,91 @@
-from __future__ import annotations
+"""Who tells the contexts of two senses from those of one."""
 
-from itertools import pairwise
+from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.sparse import csr_array
+from numpy.testing import assert_array_equal
+from sklearn.metrics import roc_auc_score
 
 from onesense.errors import ConfigurationError
-from onesense.senses.judge import Judge, fit_judge, union_and_single
-from onesense.senses.space import ContextVectors, joined
+from onesense.senses.judge import Judge, fit_judge, statistics_of, union_and_single
+from onesense.senses.set_statistics import STATISTICS
+from onesense.senses.space import VIEWS, ContextVectors
+from senses.conftest import LEARNED
+from senses.planted_contexts import FEATURES, union
 
 
-def feature(seed: int, contexts: int = 16) -> ContextVectors:
-    """Contexts round a place of their own, with a feature or two that fire there."""
-    generator = np.random.default_rng(seed)
-    place = generator.standard_normal(20)
-    firing = np.zeros((contexts, 40), np.float32)
-    firing[:, generator.choice(40, 2, replace=False)] = generator.random((contexts, 2)) < 0.6
-    stream = place + 0.6 * generator.standard_normal((contexts, 20))
-    return ContextVectors(stream.astype(np.float32), csr_array(firing))
+@pytest.mark.parametrize("size", [16, 32])
+def test_unions_of_features_it_never_saw_are_told_from_single_ones(
+    judge: Judge, vectors: list[ContextVectors], size: int
+) -> None:
+    generator = np.random.default_rng(7)
+    sets, labels = [], []
+    for _ in range(80):
+        pair = union_and_single(vectors[LEARNED:], size, generator.uniform(0.2, 0.5), generator)
+        sets += [one.cosines() for one in pair]
+        labels += [1, 0]
+    found = judge.several(sets)
+    assert roc_auc_score(labels, found) > 0.95
+    assert 0 <= found.min() <= found.max() <= 1
 
 
-@pytest.fixture(scope="module")
-def judge() -> Judge:
-    return fit_judge([feature(seed) for seed in range(60)], sizes=(8, 16), seed=0, pairs=150)
+def test_labels_that_mean_nothing_are_not_learned(vectors: list[ContextVectors]) -> None:
+    same = [vectors[0].take(np.random.default_rng(at).permutation(48)) for at in range(24)]
+    blind = fit_judge(same, sizes=(16,), seed=0, pairs=60)
+    generator = np.random.default_rng(1)
+    pairs = [union_and_single(same, 16, 0.5, generator) for _ in range(60)]
+    found = blind.several([one.cosines() for pair in pairs for one in pair])
+    assert 0.3 < roc_auc_score([1, 0] * 60, found) < 0.7
 
 
-def test_unions_of_features_never_seen_are_told_from_single_ones(judge: Judge) -> None:
-    new = [feature(seed) for seed in range(100, 140)]
-    single = judge.several([one.cosines() for one in new])
-    order = np.random.default_rng(0).permutation(16)
-    unions = judge.several(
-        [joined([one.take(order[:8]), other.take(order[:8])]).cosines() for one, other in pairwise(new)]
-    )
-    assert np.mean(single > 0.5) < 0.1
-    assert np.mean(unions > 0.5) > 0.9
+def test_too_few_contexts_have_no_number(judge: Judge, vectors: list[ContextVectors]) -> None:
+    sets = [vectors[80].take(slice(0, number)).cosines() for number in (0, 1, 7, 8, 15, 40)]
+    found = judge.several(sets)
+    assert np.isnan(found[:3]).all()
+    assert np.isfinite(found[3:]).all()
+    assert judge.several([]).shape == (0,)
 
 
-def test_the_size_is_the_largest_that_fits(judge: Judge) -> None:
-    assert [judge.size_for(number) for number in (5, 8, 15, 16, 99)] == [None, 8, 8, 16, 16]
-    found = judge.several([feature(0, 5).cosines(), feature(0, 12).cosines(), feature(0, 30).cosines()])
-    assert np.isnan(found[0])
-    assert ((found[1:] >= 0) & (found[1:] <= 1)).all()
+def test_the_largest_size_that_is_filled_counts(judge: Judge, vectors: list[ContextVectors]) -> None:
+    assert judge.sizes == (32, 16, 8)
+    assert [judge.size_for(number) for number in (7, 8, 15, 16, 31, 32, 500)] == [None, 8, 8, 16, 16, 32, 32]
+    cosines = union(vectors, {80: 24, 81: 24}).cosines()
+    assert judge.several([cosines])[0] == judge.several([cosines[:, :32, :32]])[0]
 
 
-def test_a_union_has_the_share_that_was_asked_for() -> None:
-    features = [ContextVectors(np.full((16, 2), at, np.float32), csr_array((16, 3))) for at in range(2)]
-    union, single = union_and_single(features, 16, 0.25, np.random.default_rng(0))
-    first = single.stream[0, 0]
-    assert len(union) == len(single) == 16
-    assert (union.stream[:, 0] == first).sum() == 4
-    assert (single.stream == first).all()
+def test_sets_of_all_sizes_together_are_judged_as_alone(judge: Judge, vectors: list[ContextVectors]) -> None:
+    sets = [vectors[80].take(slice(0, number)).cosines() for number in (9, 33, 17, 3, 40)]
+    alone = np.concatenate([judge.several([one]) for one in sets])
+    np.testing.assert_allclose(judge.several(sets), alone, atol=1e-9)
 
 
-def test_too_few_features_are_refused() -> None:
-    with pytest.raises(ConfigurationError, match="takes 20"):
-        fit_judge([feature(seed) for seed in range(19)], sizes=(16,), seed=0)
+def test_the_same_seed_gives_the_same_judge(vectors: list[ContextVectors]) -> None:
+    sets = [union(vectors, {80: 8, 81: 8}).cosines(), vectors[82].take(slice(0, 16)).cosines()]
+    one, again, other = (fit_judge(vectors[:30], sizes=(16,), seed=seed, pairs=60) for seed in (3, 3, 4))
+    assert_array_equal(one.several(sets), again.several(sets))
+    assert not np.array_equal(one.several(sets), other.several(sets))
+
+
+def test_statistics_of_all_views_stand_beside_one_another(vectors: list[ContextVectors]) -> None:
+    sets = [vectors[at].take(slice(0, 8)).cosines() for at in range(3)]
+    found = statistics_of(sets)
+    assert found.shape == (3, len(VIEWS) * len(STATISTICS))
+    last = statistics_of([np.stack([one[2]] * 3) for one in sets])
+    assert_array_equal(found[:, -len(STATISTICS) :], last[:, : len(STATISTICS)])
+
+
+def test_a_union_has_both_features_in_its_shares(vectors: list[ContextVectors]) -> None:
+    tagged = [
+        ContextVectors(np.full((48, 2), float(at), np.float32), vectors[at].firing) for at in range(FEATURES)
+    ]
+    union_of_two, single = union_and_single(tagged, 32, 0.25, np.random.default_rng(0))
+    one = single.stream[0, 0]
+    assert (single.stream == one).all()
+    assert int((union_of_two.stream[:, 0] == one).sum()) == 8
+    assert len(np.unique(union_of_two.stream)) == 2
+
+
+def test_too_few_features_are_refused(vectors: list[ContextVectors]) -> None:
+    with pytest.raises(ConfigurationError, match="19 features"):
+        fit_judge(vectors[:19], sizes=(8,), seed=0)

@@ -130,14 +130,24 @@ def _harvest_shard(
         found = capture(model, batch, points)
         usable = batch.content
         for point in points:
-            _check_finite(found[point][batch.content], point, windows[first])
+            check_finite(found[point][batch.content], point, windows[first])
             usable = usable_positions(found[point], usable)
         for point in points:
             kept[point].append(found[point][usable].to(torch.bfloat16).cpu())
     return {point: torch.cat(rows) for point, rows in kept.items()}
 
 
-def _check_finite(rows: Tensor, point: HookPoint, window: Window) -> None:
+def check_finite(rows: Tensor, point: HookPoint, window: Window) -> None:
+    """Refuse NaN and infinity, before outliers are left out: among them nobody would see the damage.
+
+    Args:
+        rows: Activations of all content, [positions, width].
+        point: Where they were read.
+        window: The first of the windows that were read.
+
+    Raises:
+        NumericalError: One of them is not finite.
+    """
     if not bool(torch.isfinite(rows).all()):
         raise NumericalError(
             f"The activations at {point} hold NaN or infinity (from document {window.document} on).",

@@ -11,13 +11,13 @@ import torch
 from numpy.typing import NDArray
 
 from onesense.engine.stages import Stages
-from onesense.errors import ConfigurationError, IncompatibleError, NumericalError
+from onesense.errors import ConfigurationError, IncompatibleError
 from onesense.features.context_shards import limit_tokens
 from onesense.features.encoding import encoded
 from onesense.model.capture import capture
 from onesense.model.hook_points import HookPoint
 from onesense.model.language_model import LanguageModel
-from onesense.sae.activations import usable_positions
+from onesense.sae.activations import check_finite, usable_positions
 from onesense.sae.dictionary import Dictionary
 from onesense.senses.unit_sets import UnitSet
 from onesense.store.run_folder import RunFolder
@@ -185,12 +185,17 @@ def _columns(parts: Sequence[dict[str, NDArray[np.generic]]]) -> dict[str, Ints]
 
 
 def firing_rates(model: LanguageModel, dictionary: Dictionary, windows: Sequence[Window]) -> torch.Tensor:
-    """Share of the positions of a text at which each feature fires, float64 on the CPU, [d_sae]."""
+    """Share of the positions of a text at which each feature fires, float64 on the CPU, [d_sae].
+
+    Raises:
+        NumericalError: NaN or infinity.
+    """
     near = dictionary.to(device=model.device)
     fired, positions = torch.zeros(dictionary.d_sae, dtype=torch.int64), 0
     for start in range(0, len(windows), _WINDOWS_AT_ONCE):
         batch = batch_windows(model, windows[start : start + _WINDOWS_AT_ONCE])
         found = capture(model, batch, [near.hook_point])[near.hook_point]
+        check_finite(found[batch.content], near.hook_point, windows[start])
         rows = found[usable_positions(found, batch.content)]
         positions += len(rows)
         for part in rows.split(_ROWS_AT_ONCE):
@@ -219,10 +224,11 @@ def _shard(
         group = windows[start : start + _WINDOWS_AT_ONCE]
         batch = batch_windows(model, group)
         found = capture(model, batch, points)
+        for read in points:
+            check_finite(found[read][batch.content], read, group[0])
         usable = usable_positions(found[point], batch.content)
         row, column = (one.cpu().numpy() for one in usable.nonzero(as_tuple=True))
         residual = found[point][usable]
-        _require_finite(residual, point, group)
         ids = batch.ids.cpu().numpy()
         place = column - prefix
         part: dict[str, NDArray[np.generic]] = {
@@ -235,7 +241,6 @@ def _shard(
         }
         for number, one in enumerate(unit_sets):
             where = found[one.dictionary.hook_point][usable]
-            _require_finite(where, one.dictionary.hook_point, group)
             position, unit, value = _firings(one, where)
             part |= {f"unit-{number}": unit, f"position-{number}": position + kept, f"value-{number}": value}
         kept += len(row)
@@ -268,11 +273,3 @@ def _half(residual: torch.Tensor) -> NDArray[np.float16]:
     scaled = wide / wide.square().mean(-1, keepdim=True).sqrt().clamp_min(torch.finfo(torch.float32).tiny)
     half: NDArray[np.float16] = scaled.half().cpu().numpy()
     return half
-
-
-def _require_finite(rows: torch.Tensor, point: HookPoint, windows: Sequence[Window]) -> None:
-    if not bool(rows.isfinite().all()):
-        raise NumericalError(
-            f"NaN or infinity at {point}, from document {windows[0].document} on.",
-            hint="Run the model in float32; if it stays, the weights are damaged.",
-        )

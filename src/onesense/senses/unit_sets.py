@@ -19,7 +19,7 @@ from onesense.errors import ConfigurationError, HookPointError, IncompatibleErro
 from onesense.model.capture import capture
 from onesense.model.hook_points import HookPoint
 from onesense.model.language_model import LanguageModel
-from onesense.sae.activations import usable_positions
+from onesense.sae.activations import check_finite, usable_positions
 from onesense.sae.architecture import Architecture
 from onesense.sae.dictionary import Dictionary
 from onesense.text.windows import Window, batch_windows
@@ -168,6 +168,7 @@ def _thresholded(
     for start in range(0, len(windows), _WINDOWS_AT_ONCE):
         batch = batch_windows(model, windows[start : start + _WINDOWS_AT_ONCE])
         found = capture(model, batch, [point])[point]
+        check_finite(found[batch.content], point, windows[start])
         parts.append(found[usable_positions(found, batch.content)].float().cpu())
     if not parts or not sum(len(part) for part in parts):
         raise ConfigurationError("There is no text to set thresholds on.", hint="Give more text with --text.")
