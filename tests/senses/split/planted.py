@@ -28,7 +28,9 @@ def merged_dictionary(architecture: Architecture = Architecture.JUMPRELU) -> Dic
         architecture=architecture,
         hook_point=HookPoint(0, "hook_resid_pre"),
         W_enc=W_enc,
-        b_enc=torch.zeros(features) if architecture is Architecture.JUMPRELU else torch.full((features,), -0.5),
+        b_enc=torch.zeros(features)
+        if architecture is Architecture.JUMPRELU
+        else torch.full((features,), -0.5),
         W_dec=W_dec,
         b_dec=torch.zeros(D_IN),
         threshold=torch.full((features,), 0.5) if architecture is Architecture.JUMPRELU else None,

@@ -24,7 +24,9 @@ from senses.split.planted import PARENT, merged_dictionary, planted_text, senses
 
 def candidate(parent: int) -> Candidate:
     nothing = torch.zeros(2)
-    return Candidate(Children(parent, torch.zeros(1, 2), nothing, nothing, torch.zeros(2, 1)), (1.0,), 2.0, 1.0, 1.0)
+    return Candidate(
+        Children(parent, torch.zeros(1, 2), nothing, nothing, torch.zeros(2, 1)), (1.0,), 2.0, 1.0, 1.0
+    )
 
 
 def test_a_split_that_explains_more_is_accepted_and_a_worse_one_is_not() -> None:
@@ -64,7 +66,9 @@ def test_those_that_cost_cross_entropy_are_found_among_many() -> None:
         runs += 1
         return 2.0 + sum(costs.get(one.children.parent, 0.0) for one in some)
 
-    accepted, refused, end = accept_by_cross_entropy([candidate(id_) for id_ in range(16)], measure, 2.0, 0.001)
+    accepted, refused, end = accept_by_cross_entropy(
+        [candidate(id_) for id_ in range(16)], measure, 2.0, 0.001
+    )
     assert sorted(one.feature for one in refused) == [3, 9]
     assert {one.reason for one in refused} == {Reason.CROSS_ENTROPY}
     assert len(accepted) == 14

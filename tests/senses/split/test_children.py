@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from onesense.engine.stages import Silent
+from onesense.errors import ConfigurationError, NumericalError
 from onesense.senses.split.accept import exactly_one
 from onesense.senses.split.children import make_children, regressed_row
 from onesense.senses.split.refine import RefineSettings, refine
 from onesense.senses.split.split_text import Part
-from onesense.engine.stages import Silent
-from onesense.errors import ConfigurationError, NumericalError
 from senses.split.planted import PARENT, merged_dictionary, planted_text, senses_of
 
 
@@ -85,7 +85,9 @@ def test_nothing_to_tune_is_nothing() -> None:
     assert refine([], text, dictionary.W_dec[[]], RefineSettings(), Silent()) == []
 
 
-@pytest.mark.parametrize("wrong", [{"steps": -1}, {"batch_size": 0}, {"learning_rate": 0.0}, {"sparsity": -1.0}])
+@pytest.mark.parametrize(
+    "wrong", [{"steps": -1}, {"batch_size": 0}, {"learning_rate": 0.0}, {"sparsity": -1.0}]
+)
 def test_bad_settings_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ConfigurationError):
         RefineSettings(**wrong)  # type: ignore[arg-type]

@@ -211,7 +211,7 @@ def _child(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """How much of its direction a child adds to the parent's encoder, and to the bias; threshold and decoder row."""
     centre = along[own].mean()
-    gap = (centre - along[others].mean()).clamp_min(1e-3 * along.std())
+    gap = (centre - along[others].mean()).clamp_min(max(1e-3 * float(along.std()), _TINY))
     unit = pre[own].clamp_min(0).mean() / gap
     found = []
     for strength in _STRENGTHS:

@@ -16,13 +16,11 @@ from onesense.errors import ConfigurationError, IncompatibleError
 from onesense.features.context_shards import limit_tokens
 from onesense.model.capture import capture
 from onesense.model.language_model import LanguageModel
-from onesense.sae.activations import usable_positions
 from onesense.sae.dictionary import Dictionary
 from onesense.senses.activity import Activity
 from onesense.text.corpus import Document
 from onesense.text.windows import Window, batch_windows, iter_windows
 
-# As in the activity: what counts as an outlier depends on the batch.
 _WINDOWS_AT_ONCE = 16
 _ROWS_AT_ONCE = 1024
 
@@ -134,24 +132,19 @@ def read_split_text(
         NumericalError: NaN or infinity in the activations.
     """
     windows = list(limit_tokens(iter_windows(model, documents, context_size=context_size), tokens))
+    if not len(activity) or activity.window[-1] >= len(windows):
+        raise _another_text()
     near = dictionary.to(device=model.device, dtype=torch.float32)
-    chosen = torch.tensor(list(features), device=near.device)
+    chosen = torch.tensor(list(features), dtype=torch.int64, device=near.device)
     columns: list[tuple[Tensor, Tensor, Tensor]] = []
-    read: list[Tensor] = []
+    # Positions are in the order of their windows.
+    edges = np.searchsorted(activity.window, np.arange(0, len(windows) + _WINDOWS_AT_ONCE, _WINDOWS_AT_ONCE))
     with stages.stage("Reading activations", "windows") as progress:
-        for start in range(0, len(windows), _WINDOWS_AT_ONCE):
-            batch = batch_windows(model, windows[start : start + _WINDOWS_AT_ONCE])
-            found = capture(model, batch, [near.hook_point])[near.hook_point]
-            usable = usable_positions(found, batch.content)
-            read.append(batch.ids[usable].cpu())
-            columns += [_left_over(near, rows, chosen) for rows in found[usable].float().split(_ROWS_AT_ONCE)]
-            progress(min(start + _WINDOWS_AT_ONCE, len(windows)), len(windows))
-    seen = torch.cat(read).numpy() if read else np.empty(0)
-    if not np.array_equal(seen, activity.token):
-        raise IncompatibleError(
-            "The text is not the one whose contexts were labelled.",
-            hint="Give the same text, number of tokens and context size.",
-        )
+        for number, start in enumerate(range(0, len(windows), _WINDOWS_AT_ONCE)):
+            group = windows[start : start + _WINDOWS_AT_ONCE]
+            rows = _rows_at(model, near, group, activity, slice(edges[number], edges[number + 1]), start)
+            columns += [_left_over(near, part, chosen) for part in rows.split(_ROWS_AT_ONCE)]
+            progress(start + len(group), len(windows))
     held_out = set(activity.document[part == Part.HELD_OUT].tolist())
     inputs, residual, latents = (torch.cat(column) for column in zip(*columns, strict=True))
     return SplitText(
@@ -161,6 +154,38 @@ def read_split_text(
         latents,
         part,
         tuple(one for one in windows if one.document in held_out),
+    )
+
+
+def _rows_at(
+    model: LanguageModel,
+    dictionary: Dictionary,
+    windows: Sequence[Window],
+    activity: Activity,
+    positions: slice,
+    first: int,
+) -> Tensor:
+    """Activations at those positions of the activity that lie in some windows, float32 [positions, d_in].
+
+    The activity says which positions count: with another number format others may be outliers.
+    """
+    batch = batch_windows(model, windows)
+    row = activity.window[positions] - first
+    starts = np.array([window.start for window in windows])
+    column = activity.offset[positions] - starts[row] + (0 if model.bos_id is None else 1)
+    if column.size and not 0 <= column.min() <= column.max() < batch.ids.shape[1]:
+        raise _another_text()
+    where = (torch.from_numpy(row).long().to(model.device), torch.from_numpy(column).long().to(model.device))
+    if not np.array_equal(batch.ids[where].cpu().numpy(), activity.token[positions]):
+        raise _another_text()
+    found = capture(model, batch, [dictionary.hook_point])[dictionary.hook_point]
+    return found[where].float()
+
+
+def _another_text() -> IncompatibleError:
+    return IncompatibleError(
+        "The text is not the one whose contexts were labelled.",
+        hint="Give the same text, number of tokens and context size.",
     )
 
 
