@@ -97,11 +97,12 @@ class _Tuned:
         """
         weight, bias, threshold, decoder = self.parameters
         pre = text.inputs[rows] @ weight + bias
-        fires = _Fires.apply(pre - threshold, self.settings.bandwidth)
+        fires: Tensor = _Fires.apply(pre - threshold, self.settings.bandwidth)  # type: ignore[no-untyped-call]
         error = text.residual[rows] - (pre.relu() * fires) @ decoder
         number = torch.zeros(len(rows), len(text.features)).index_add(1, self.family, fires)
         excess = (number - (text.latents[rows] > 0).float()).relu()
-        return error.square().sum(1).mean() + self.settings.sparsity * (excess @ energy).mean()
+        loss: Tensor = error.square().sum(1).mean() + self.settings.sparsity * (excess @ energy).mean()
+        return loss
 
     def groups(self) -> list[dict[str, object]]:
         """Parameters, each with a step that suits its size."""
@@ -177,7 +178,7 @@ def refine(
             optimiser.zero_grad()
             loss = tuned.loss(text, batch, squares)
             _require_finite(float(loss.detach()), step)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimiser.step()
             schedule.step()
             with torch.no_grad():

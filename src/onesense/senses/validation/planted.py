@@ -157,7 +157,9 @@ def planted_test(settings: PlantedSettings | None = None) -> PlantedTest:
     alone = binomtest(int((number[single] == 1).sum()), int(single.sum()))
     wilson = alone.proportion_ci(method="wilson")
     return PlantedTest(
-        correlation=_correlation(planted[ranked], number[ranked], settings),
+        correlation=_correlation(
+            planted[ranked].astype(np.float64), number[ranked].astype(np.float64), settings
+        ),
         effective_correlation=_correlation(truth[ranked], effective[ranked], settings),
         single=Estimate(float(alone.statistic), float(wilson.low), float(wilson.high)),
         numbers=_by_number(planted, units.equal, truth, number, effective, told),
@@ -220,7 +222,7 @@ def _effective(share: Sequence[float]) -> float:
 
 
 def _correlation(
-    truth: NDArray[np.generic], found: NDArray[np.generic], settings: PlantedSettings
+    truth: NDArray[np.float64], found: NDArray[np.float64], settings: PlantedSettings
 ) -> Estimate:
     """Spearman's, NaN where all units were measured alike."""
     if len(np.unique(found)) < 2:

@@ -94,8 +94,8 @@ def count_senses(
     samples = sample_all(firings, contexts, seed=seed)
     number, effective = np.zeros(len(samples), np.int64), np.full(len(samples), np.nan)
     for start in range(0, len(samples), _UNITS_AT_ONCE):
-        group = range(start, min(start + _UNITS_AT_ONCE, len(samples)))
-        group = [unit for unit in group if ruler.judge.size_for(len(samples[unit]))]
+        units = range(start, min(start + _UNITS_AT_ONCE, len(samples)))
+        group = [unit for unit in units if ruler.judge.size_for(len(samples[unit]))]
         cosines = [ruler.space.vectors(samples[unit], directions[unit]).cosines() for unit in group]
         values = [samples[unit].value for unit in group]
         for unit, senses in zip(group, partition_all(cosines, values, ruler.judge), strict=True):
