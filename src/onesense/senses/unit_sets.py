@@ -196,7 +196,8 @@ def written_norms(model: LanguageModel, one: UnitSet) -> Tensor:
     """
     point = one.dictionary.hook_point
     if point.suffix == _NEURONS:
-        return written_by_neurons(model, point).norm(dim=-1)
+        norms: Tensor = written_by_neurons(model, point).norm(dim=-1)
+        return norms
     if point.suffix not in _RESIDUAL:
         raise HookPointError(
             f"What the units at `{point}` add to the residual stream is not known.",
