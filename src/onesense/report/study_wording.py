@@ -135,20 +135,21 @@ def _strength(one: Relation) -> str:
     if one.finding is Finding.NOT_DETECTABLE:
         reach = max(abs(one.partial.low), abs(one.partial.high))
         return f"not detectable, and no stronger than {wording.number(reach, 2)} either way"
-    strength = next(word for limit, word in _STRENGTHS if abs(one.partial.value) < limit)
-    return f"{strength} {SAID[one.finding]}"
+    return f"{_strength_word(one)} {SAID[one.finding]}"
 
 
 def _sets(found: Sequence[Relation]) -> str:
-    strong = [(one, _strength(one)) for one in found]
-    return wording.joined(
-        [
-            f"{wording.clean(one.unit_set)} ({said.rsplit(' ', 1)[0]})"
-            if one.finding in (Finding.RELATED, Finding.OPPOSITE)
-            else wording.clean(one.unit_set)
-            for one, said in strong
-        ]
-    )
+    return wording.joined([_named(one) for one in found])
+
+
+def _named(one: Relation) -> str:
+    name = wording.clean(one.unit_set)
+    told = one.finding in (Finding.RELATED, Finding.OPPOSITE)
+    return f"{name} ({_strength_word(one)})" if told else name
+
+
+def _strength_word(one: Relation) -> str:
+    return next(word for limit, word in _STRENGTHS if abs(one.partial.value) < limit)
 
 
 def _tally(differences: Sequence[Difference], verb: str = "removed more") -> str:
