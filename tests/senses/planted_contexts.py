@@ -22,7 +22,23 @@ from onesense.text.windows import iter_windows
 
 POINT = HookPoint(1, "hook_resid_post")
 FEATURES, COMPANIONS, CONTEXTS, WIDTH = 100, 50, 48, 32
-_WORDS = "river stone cloud seven lamp winter paper horse glass orange music door field engine salt".split()
+_WORDS = [
+    "river",
+    "stone",
+    "cloud",
+    "seven",
+    "lamp",
+    "winter",
+    "paper",
+    "horse",
+    "glass",
+    "orange",
+    "music",
+    "door",
+    "field",
+    "engine",
+    "salt",
+]
 
 
 def firings_of(latents: NDArray[np.floating]) -> Firings:
