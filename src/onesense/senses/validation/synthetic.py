@@ -160,12 +160,23 @@ def _trained(stream: Tensor, settings: SyntheticSettings) -> Any:
             save_final_checkpoint=False,
             dead_feature_window=max(1, steps // 4),
             logger=LoggingConfig(log_to_wandb=False),
-            n_batches_for_norm_estimate=20,
         ),
         sae=build_training_sae(shape, {}, device="cpu"),
         data_provider=_batches(stream),
     )
-    return trainer.fit()
+    rows = _batches(stream)
+    # Mean norm sqrt(d_in), and the decoder's bias at the mean, as where dictionaries are trained on a model.
+    scale = settings.d_model**0.5 / float(stream.norm(dim=1).mean())
+    trainer.activation_scaler.scaling_factor = scale
+    with torch.no_grad():
+        trainer.sae.b_dec.copy_(stream.mean(dim=0) * scale)
+    # fit() of the trainer would draw a progress bar over the caller's.
+    while trainer.n_training_steps < steps:
+        trainer.maybe_reset_sparsity()
+        trainer.step(next(rows))
+        trainer.n_training_steps += 1
+    trainer.sae.fold_activation_norm_scaling_factor(scale)
+    return trainer.sae
 
 
 def _batches(stream: Tensor) -> Iterator[Tensor]:
