@@ -30,9 +30,7 @@ def sentences(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(
-    gpt2_folder: Path, sentences: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def run(gpt2_folder: Path, sentences: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = load_model(str(gpt2_folder), device="cpu")
     settings = MeasureSettings(text=str(sentences), contexts=16, check=False, others=("neurons",))
     folder = tmp_path_factory.mktemp("runs") / "run"
@@ -52,7 +50,14 @@ def test_measure_shows_each_set_and_draws(
 ) -> None:
     flags = ("--text", sentences, "--contexts", 16, "--no-check", "--run-folder", tmp_path / "run", "--quiet")
     outcome = onesense(
-        "senses", "measure", gpt2_folder, "--sae-path", dictionary_folder, "--beside", "residual-basis", *flags
+        "senses",
+        "measure",
+        gpt2_folder,
+        "--sae-path",
+        dictionary_folder,
+        "--beside",
+        "residual-basis",
+        *flags,
     )
     assert outcome.code == 0, outcome.err
     lines = outcome.out.splitlines()
@@ -74,7 +79,9 @@ def test_units_are_listed_in_the_order_asked_for(onesense: Run, run: Path) -> No
     dense = onesense("senses", "list", "--run-folder", run, "--units", "features", "--sort", "density")
     first = dense.out.splitlines()[1].split()
     assert (first[:2], first[5]) == (["features", "119"], "100.00%")
-    rare = onesense("senses", "list", "--run-folder", run, "--sort", "density", "--ascending", "--units", "features")
+    rare = onesense(
+        "senses", "list", "--run-folder", run, "--sort", "density", "--ascending", "--units", "features"
+    )
     assert rare.out.splitlines()[1].split()[:3] == ["features", "118", "?"]
     none = onesense("senses", "list", "--run-folder", run, "--min-senses", 99)
     assert (none.code, none.out) == (0, "")
@@ -101,12 +108,22 @@ def test_a_unit_is_shown_with_its_contexts(onesense: Run, run: Path) -> None:
 def test_bad_input_is_told_in_a_line(
     onesense: Run, run: Path, gpt2_folder: Path, dictionary_folder: Path, tmp_path: Path
 ) -> None:
-    measure = ("senses", "measure", gpt2_folder, "--sae-path", dictionary_folder, "--run-folder", tmp_path / "x")
+    measure = (
+        "senses",
+        "measure",
+        gpt2_folder,
+        "--sae-path",
+        dictionary_folder,
+        "--run-folder",
+        tmp_path / "x",
+    )
     _told(onesense(*measure, "--beside", "neuron"), "'neuron'", "residual-basis")
     _told(onesense(*measure, "--contexts", 4), "too few")
     _told(onesense(*measure, "--max-tokens", 0), "too few")
     assert not (tmp_path / "x").exists()
-    _told(onesense("senses", "show", 5, "--run-folder", run, "--units", "heads"), "'heads'", "neurons", code=3)
+    _told(
+        onesense("senses", "show", 5, "--run-folder", run, "--units", "heads"), "'heads'", "neurons", code=3
+    )
     _told(onesense("senses", "show", 120, "--run-folder", run), "no unit 120", "119", code=3)
     _told(onesense("senses", "list", "--run-folder", run, "--sort", "sevral"), "Did you mean several?")
     for command in (("list",), ("show", 3)):

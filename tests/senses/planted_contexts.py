@@ -8,21 +8,34 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from onesense.model.capture import capture
 from onesense.model.hook_points import HookPoint
 from onesense.model.language_model import LanguageModel
 from onesense.sae.architecture import Architecture
 from onesense.sae.dictionary import Dictionary
-from onesense.sae.origin import Origin
 from onesense.senses.activity import Activity, Firings
 from onesense.senses.sampling import Sample
 from onesense.senses.space import ContextVectors, SenseSpace, fit_space, joined
 from onesense.senses.unit_sets import matched_thresholds
 from onesense.text.corpus import Document
-from onesense.text.windows import iter_windows
+from onesense.text.windows import batch_windows, iter_windows
 
 POINT = HookPoint(1, "hook_resid_post")
 FEATURES, COMPANIONS, CONTEXTS, WIDTH = 100, 50, 48, 32
-_WORDS = "river stone cloud seven lamp winter paper horse glass orange music door field engine salt".split()
+_WORDS = (
+    "river",
+    "stone",
+    "cloud",
+    "seven",
+    "lamp",
+    "winter",
+    "paper",
+    "horse",
+    "glass",
+    "orange",
+    "music",
+    "door",
+)
 
 
 def firings_of(latents: NDArray[np.floating]) -> Firings:
@@ -122,12 +135,8 @@ def sparse_dictionary(
     d_sae: int = 120,
     density: float = 0.012,
     seed: int = 0,
-    origin: Origin | None = None,
 ) -> Dictionary:
     """Random directions of the stream that fire rarely; the last two fire never, and at every token."""
-    from onesense.model.capture import capture
-    from onesense.text.windows import batch_windows
-
     generator = torch.Generator().manual_seed(seed)
     windows = list(iter_windows(model, documents(), context_size=64))
     batch = batch_windows(model, windows)
@@ -147,5 +156,4 @@ def sparse_dictionary(
         W_dec=decoder,
         b_dec=torch.zeros(rows.shape[1]),
         threshold=threshold,
-        origin=origin or Origin(),
     )

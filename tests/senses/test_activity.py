@@ -186,7 +186,9 @@ def test_damage_is_told_before_outliers_are_left_out(tmp_path: Path) -> None:
         model = LanguageModel.from_hf(tiny_hf("llama"), make_byte_tokenizer(), "damaged")
         units = [feature_units(_features(model))]
         with torch.no_grad():
-            model.hf.model.embed_tokens.weight[model.require_tokenizer().convert_tokens_to_ids("e"), 3] = damage
+            model.hf.model.embed_tokens.weight[model.require_tokenizer().convert_tokens_to_ids("e"), 3] = (
+                damage
+            )
         with pytest.raises(NumericalError, match="document 0"):
             _collect(model, units, _run(tmp_path / str(damage)), documents(4))
         assert RunFolder.open(tmp_path / str(damage)).results() == []

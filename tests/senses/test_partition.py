@@ -44,9 +44,7 @@ class Yes(Judge):
     "sizes",
     [{80: 48}, {80: 24, 81: 24}, {82: 36, 83: 12}, {84: 16, 85: 16, 86: 16}, {87: 24, 88: 14, 89: 10}],
 )
-def test_planted_senses_are_found(
-    judge: Judge, vectors: list[ContextVectors], sizes: dict[int, int]
-) -> None:
+def test_planted_senses_are_found(judge: Judge, vectors: list[ContextVectors], sizes: dict[int, int]) -> None:
     cosines, whose = _planted(vectors, sizes)
     found = partition(cosines, EQUAL[: len(whose)], judge)
     assert found is not None
