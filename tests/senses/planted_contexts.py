@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
+import pytest
 import torch
 from numpy.typing import NDArray
 
@@ -13,7 +17,9 @@ from onesense.model.hook_points import HookPoint
 from onesense.model.language_model import LanguageModel
 from onesense.sae.architecture import Architecture
 from onesense.sae.dictionary import Dictionary
+from onesense.senses import measure
 from onesense.senses.activity import Activity, Firings
+from onesense.senses.judge import fit_judge
 from onesense.senses.sampling import Sample
 from onesense.senses.space import ContextVectors, SenseSpace, fit_space, joined
 from onesense.senses.unit_sets import matched_thresholds
@@ -119,6 +125,14 @@ def union(vectors: list[ContextVectors], sizes: dict[int, int], seed: int = 0) -
     """So many contexts of each of some features, in random order."""
     together = joined([vectors[feature].take(slice(0, number)) for feature, number in sizes.items()])
     return together.take(np.random.default_rng(seed).permutation(len(together)))
+
+
+@contextmanager
+def quick_judge() -> Iterator[None]:
+    """Judges of measurements learn from few unions; that is enough for tiny models."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measure, "fit_judge", partial(fit_judge, pairs=120))
+        yield
 
 
 def documents(number: int = 60, words: int = 18, seed: int = 0) -> list[Document]:

@@ -37,7 +37,7 @@ def test_what_is_known_of_each_unit(table: SenseTable) -> None:
     assert np.isnan(table.effective[1:3]).all()
     assert table.effective[3] == 1
     assert np.isnan(table.separation[1:]).all()
-    assert table.documents.tolist() == [4, 1, 0, 3]
+    assert table.documents.tolist() == [3, 1, 0, 3]
     np.testing.assert_allclose(table.density, [4 / 600, 2 / 600, 0, 1], rtol=1e-6)
 
 
