@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,13 @@ from onesense.sae.write import write_saelens
 from onesense.senses.measure import MeasureSettings, measure_senses
 from onesense.senses.sense_catalog import write_sense_catalog
 from onesense.store.run_folder import RunFolder
-from senses.planted_contexts import documents, sparse_dictionary
+from senses.planted_contexts import documents, quick_judge, sparse_dictionary
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_judge() -> Iterator[None]:
+    with quick_judge():
+        yield
 
 
 @pytest.fixture(scope="module")

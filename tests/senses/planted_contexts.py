@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
+import pytest
 import torch
 from numpy.typing import NDArray
 
+from onesense.model.capture import capture
 from onesense.model.hook_points import HookPoint
 from onesense.model.language_model import LanguageModel
 from onesense.sae.architecture import Architecture
 from onesense.sae.dictionary import Dictionary
-from onesense.sae.origin import Origin
+from onesense.senses import measure
 from onesense.senses.activity import Activity, Firings
+from onesense.senses.judge import fit_judge
 from onesense.senses.sampling import Sample
 from onesense.senses.space import ContextVectors, SenseSpace, fit_space, joined
 from onesense.senses.unit_sets import matched_thresholds
 from onesense.text.corpus import Document
-from onesense.text.windows import iter_windows
+from onesense.text.windows import batch_windows, iter_windows
 
 POINT = HookPoint(1, "hook_resid_post")
 FEATURES, COMPANIONS, CONTEXTS, WIDTH = 100, 50, 48, 32
-_WORDS = [
+_WORDS = (
     "river",
     "stone",
     "cloud",
@@ -35,10 +41,7 @@ _WORDS = [
     "orange",
     "music",
     "door",
-    "field",
-    "engine",
-    "salt",
-]
+)
 
 
 def firings_of(latents: NDArray[np.floating]) -> Firings:
@@ -124,6 +127,14 @@ def union(vectors: list[ContextVectors], sizes: dict[int, int], seed: int = 0) -
     return together.take(np.random.default_rng(seed).permutation(len(together)))
 
 
+@contextmanager
+def quick_judge() -> Iterator[None]:
+    """Judges of measurements learn from few unions; that is enough for tiny models."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measure, "fit_judge", partial(fit_judge, pairs=120))
+        yield
+
+
 def documents(number: int = 60, words: int = 18, seed: int = 0) -> list[Document]:
     """Random sentences, about 100 bytes each."""
     generator = np.random.default_rng(seed)
@@ -138,12 +149,8 @@ def sparse_dictionary(
     d_sae: int = 120,
     density: float = 0.012,
     seed: int = 0,
-    origin: Origin | None = None,
 ) -> Dictionary:
     """Random directions of the stream that fire rarely; the last two fire never, and at every token."""
-    from onesense.model.capture import capture
-    from onesense.text.windows import batch_windows
-
     generator = torch.Generator().manual_seed(seed)
     windows = list(iter_windows(model, documents(), context_size=64))
     batch = batch_windows(model, windows)
@@ -163,5 +170,4 @@ def sparse_dictionary(
         W_dec=decoder,
         b_dec=torch.zeros(rows.shape[1]),
         threshold=threshold,
-        origin=origin or Origin(),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,18 @@ from onesense.senses.measure import (
 )
 from onesense.senses.unit_sets import UnitSet
 from onesense.store.run_folder import RunFolder
-from senses.planted_contexts import FEATURES, Planted, activity_of, documents, sparse_dictionary
+from senses.planted_contexts import FEATURES, Planted, activity_of, documents, quick_judge, sparse_dictionary
 from tiny_dictionaries import random_dictionary
 from tiny_models import make_byte_tokenizer, tiny_hf
 
 SETS = ["features", "neurons", "residual basis"]
 NEVER, ALWAYS, ALONE = FEATURES, FEATURES + 1, FEATURES + 2
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_judge() -> Iterator[None]:
+    with quick_judge():
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -13,7 +14,13 @@ from onesense.senses.sampling import Sample
 from onesense.senses.sense_catalog import contexts_of, top_tokens, write_sense_catalog
 from onesense.store.catalog import Catalog
 from onesense.store.senses import read_senses
-from senses.planted_contexts import activity_of, documents, sparse_dictionary
+from senses.planted_contexts import activity_of, documents, quick_judge, sparse_dictionary
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_judge() -> Iterator[None]:
+    with quick_judge():
+        yield
 
 
 @pytest.fixture(scope="module")
