@@ -220,9 +220,12 @@ def _number(value: float | None) -> str:
 
 
 def _show(measured: Measured) -> None:
+    from math import isnan
+
     from rich.table import Table
 
     from onesense.cli.console import results
+    from onesense.senses.comparison import share_difference
 
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("units", no_wrap=True)
@@ -241,3 +244,12 @@ def _show(measured: Measured) -> None:
         )
         table.add_row(name, f"{len(known):,}", f"{int(known.sum()):,}", *numbers)
     results.print(table)
+    first, *others = measured.tables
+    for name in others:
+        found = share_difference(measured.tables[name], measured.tables[first])
+        if not isnan(found.value):
+            results.print(
+                f"{name} have several senses more often than {first} by {100 * found.value:+.1f} points "
+                f"[{100 * found.low:.1f}, {100 * found.high:.1f}]",
+                markup=False,
+            )
