@@ -58,13 +58,9 @@ def test_a_unit_has_the_shares_that_were_planted(text: SyntheticText) -> None:
         assert (np.diff(position) > 0).all()
         assert sum(units.shares[unit]) == pytest.approx(1)
         assert units.equal[unit] == (len(set(np.round(units.shares[unit], 6))) == 1)
-        # the direction names the features, so the shares can be read off the firings
-        cosine = text.planted_directions @ units.directions[unit]
-        features = np.argsort(-cosine)[: len(units.shares[unit])]
-        mass = [value[np.isin(position, planted.of(int(one))[0])].sum() for one in features]
-        np.testing.assert_allclose(
-            np.sort(np.array(mass) / value.sum()), np.sort(units.shares[unit]), atol=0.12
-        )
+        # a position where two of them fire counts for both, so shares are near the planted ones, not equal
+        mass = np.array([value[np.isin(position, planted.of(one)[0])].sum() for one in units.features[unit]])
+        np.testing.assert_allclose(mass / mass.sum(), units.shares[unit], atol=0.12)
 
 
 def test_measured_numbers_rise_with_planted_ones(found: PlantedTest) -> None:

@@ -115,12 +115,14 @@ class PlantedUnits:
     Attributes:
         firings: Of the units.
         directions: What each writes, of norm 1, [units, d_model].
-        shares: Of the activation by feature, for each unit.
+        features: The planted features that each is made of.
+        shares: Of the activation, for each of them.
         equal: Whether a unit's shares are equal, [units].
     """
 
     firings: Firings
     directions: Floats
+    features: tuple[tuple[int, ...], ...]
     shares: tuple[tuple[float, ...], ...]
     equal: NDArray[np.bool_]
 
@@ -196,6 +198,7 @@ def plant_units(text: SyntheticText, settings: PlantedSettings) -> PlantedUnits:
     return PlantedUnits(
         Firings(pointer, np.concatenate(positions), np.concatenate(values)),
         unit_rows(np.stack(directions)),
+        tuple(tuple(chosen.tolist()) for chosen, _, _ in made),
         tuple(share for _, share, _ in made),
         np.array([equal for _, _, equal in made]),
     )
