@@ -180,7 +180,7 @@ def _correlations(rows: Floats, *, draws: int, seed: int) -> tuple[list[Interval
 def _ranked(rows: Floats) -> tuple[Floats, Floats]:
     ranks = rankdata(rows, axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return partial_correlations(np.corrcoef(ranks), len(MEASURES))
+        return partial_correlations(np.asarray(np.corrcoef(ranks)), len(MEASURES))
 
 
 def _p(value: float, freedom: int) -> float:
