@@ -13,6 +13,7 @@ from onesense.report.pages import printable
 from onesense.report.study_html import study_page
 from onesense.report.study_json import read_study, write_study
 from onesense.report.study_wording import caveats, details, group_findings, headline
+from onesense.study.relation import EFFECTIVE
 from onesense.study.study import StudyResult
 from report.audits import HOSTILE
 from report.study_results import (
@@ -86,6 +87,17 @@ def test_a_relation_is_named_with_its_strength() -> None:
     assert "carry more gender bias for what they cost in features (weakly)" in said
     assert "No relation between senses and gender bias can be detected in neurons" in said
     assert "related (ρ +0.24 [+0.19, +0.29], 300 units)" in details(result(RISING))[0]
+
+
+def test_what_only_one_measure_sees_is_said() -> None:
+    made = result(RISING)
+    relations = tuple(
+        replace(one, partial=FLAT, partial_p_holm=1.0) if one.measure == EFFECTIVE else one
+        for one in made.relations
+    )
+    said = "The effective number of senses does not confirm it in features."
+    assert said in headline(replace(made, relations=relations))
+    assert "not confirm" not in headline(made)
 
 
 def test_the_opposite_is_named() -> None:

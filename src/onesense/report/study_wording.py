@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from onesense.debias.results import Interval
 from onesense.report import wording
 from onesense.study.groups import Comparison, Difference
-from onesense.study.relation import BIAS, BIAS_PER_KL, FACT_PER_BIAS, SEVERAL, Finding, Relation
+from onesense.study.relation import BIAS_PER_KL, EFFECTIVE, SEVERAL, Finding, Relation
 from onesense.study.study import StudyResult
 
 # Cohen (1988), *Statistical Power Analysis for the Behavioral Sciences*: 0.1 is small, 0.3 medium, 0.5 large.
@@ -19,11 +19,6 @@ SAID = {
     Finding.OPPOSITE: "opposite",
     Finding.NOT_DETECTABLE: "not detectable",
     Finding.UNKNOWN: "not known",
-}
-OUTCOME_MEANINGS = {
-    BIAS: "bias",
-    BIAS_PER_KL: "bias for what it costs",
-    FACT_PER_BIAS: "gender facts for each bit of bias",
 }
 
 
@@ -48,6 +43,16 @@ def headline(result: StudyResult) -> str:
         )
     if named[Finding.UNKNOWN]:
         sentences.append(f"There are too few units to tell in {_sets(named[Finding.UNKNOWN])}.")
+    unconfirmed = [
+        one
+        for one in [*named[Finding.RELATED], *named[Finding.OPPOSITE]]
+        if _counted(result, one.unit_set).finding is not one.finding
+    ]
+    if unconfirmed:
+        sentences.append(
+            "The effective number of senses does not confirm it in "
+            f"{wording.joined([wording.clean(one.unit_set) for one in unconfirmed])}."
+        )
     return " ".join(sentences) or "Nothing was measured."
 
 
@@ -61,7 +66,11 @@ def details(result: StudyResult) -> list[str]:
         if one.finding is Finding.UNKNOWN:
             found.append(f"{name}: {one.units:,} units have all the numbers, too few to tell.")
             continue
-        found.append(f"{name}: {_strength(one)} (ρ {correlation(one.partial)}, {one.units:,} units).")
+        counted = _counted(result, one.unit_set)
+        found.append(
+            f"{name}: {_strength(one)} (ρ {correlation(one.partial)}, {one.units:,} units); by the effective number "
+            f"of senses {_strength(counted)} (ρ {correlation(counted.partial)})."
+        )
     return found
 
 
@@ -135,7 +144,15 @@ def _strength(one: Relation) -> str:
     if one.finding is Finding.NOT_DETECTABLE:
         reach = max(abs(one.partial.low), abs(one.partial.high))
         return f"not detectable, and no stronger than {wording.number(reach, 2)} either way"
+    if one.finding is Finding.UNKNOWN:
+        return SAID[one.finding]
     return f"{_strength_word(one)} {SAID[one.finding]}"
+
+
+def _counted(result: StudyResult, unit_set: str) -> Relation:
+    """The same relation by the effective number of senses."""
+    key = (unit_set, BIAS_PER_KL, EFFECTIVE)
+    return next(one for one in result.relations if (one.unit_set, one.outcome, one.measure) == key)
 
 
 def _sets(found: Sequence[Relation]) -> str:
