@@ -98,10 +98,9 @@ def split_features(
         context_size=settings.context_size,
         stages=stages,
     )
-    families = [make_children(text, plain, column, one.sense) for column, one in enumerate(sensed)]
-    families = refine(families, text, plain.W_dec[list(text.features)], settings.refine, stages)
+    families = _families(sensed, text, plain, settings, stages)
     candidates, also = _judged(families, sensed, text, plain, (space, judge), settings, stages)
-    # Each has its share of the tolerance, those that have been refused already too: all together stay within it.
+    # Those that have been refused already had their share of the tolerance too.
     held_out = _held_out_error(text, plain)
     accepted, more = accept_by_variance(candidates, held_out, settings.fvu_tolerance / len(labelled))
     split = _within_cross_entropy(model, plain, text, accepted, settings, stages)
@@ -138,6 +137,18 @@ def _sensed(
         else:
             sensed.append(found)
     return sensed, refused
+
+
+def _families(
+    sensed: Sequence[Sensed], text: SplitText, dictionary: Dictionary, settings: SplitSettings, stages: Stages
+) -> list[Children]:
+    """The children of each parent of the text, fine-tuned."""
+    families = []
+    with stages.stage("Making children", "features") as progress:
+        for column, one in enumerate(sensed):
+            families.append(make_children(text, dictionary, column, one.sense))
+            progress(column + 1, len(sensed))
+    return refine(families, text, dictionary.W_dec[list(text.features)], settings.refine, stages)
 
 
 def _judged(
