@@ -246,10 +246,10 @@ def _show(measured: Measured) -> None:
     results.print(table)
     first, *others = measured.tables
     for name in others:
-        found = share_difference(measured.tables[name], measured.tables[first])
-        if not isnan(found.value):
+        ahead = share_difference(measured.tables[name], measured.tables[first])
+        if not isnan(ahead.value):
             results.print(
-                f"{name} have several senses more often than {first} by {100 * found.value:+.1f} points "
-                f"[{100 * found.low:.1f}, {100 * found.high:.1f}]",
+                f"{name} have several senses more often than {first} by {100 * ahead.value:+.1f} points "
+                f"[{100 * ahead.low:.1f}, {100 * ahead.high:.1f}]",
                 markup=False,
             )
