@@ -114,6 +114,7 @@ def test_without_evidence_nothing_is_claimed() -> None:
     assert "no stronger than 0.05 either way" in details(made)[0]
     # an interval above 0 whose corrected test says nothing
     assert "carry" not in headline(result(RISING, 0.2))
+    assert "once the number of tests is corrected for" in details(result(RISING, 0.2))[0]
     # a small p whose interval covers 0
     assert "carry" not in headline(result(Interval(0.1, -0.01, 0.2), 0.01))
 

@@ -141,6 +141,8 @@ def comparison_title(one: Comparison) -> str:
 
 
 def _strength(one: Relation) -> str:
+    if one.finding is Finding.NOT_DETECTABLE and (one.partial.low > 0 or one.partial.high < 0):
+        return "not detectable once the number of tests is corrected for"
     if one.finding is Finding.NOT_DETECTABLE:
         reach = max(abs(one.partial.low), abs(one.partial.high))
         return f"not detectable, and no stronger than {wording.number(reach, 2)} either way"
