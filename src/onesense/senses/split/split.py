@@ -57,8 +57,8 @@ def split_features(
 ) -> Split:
     """Split features into one for each of their senses.
 
-    See ``Reason`` for what a split must be to be accepted. A relu dictionary becomes a jumprelu one of threshold 0, which
-    is the same function: without a threshold a child cannot be kept to its sense.
+    ``Reason`` says what makes a split refused. A relu dictionary becomes a jumprelu one of threshold 0: the same
+    function, in which a threshold can keep a child to its sense.
 
     Args:
         model: The model.
