@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from onesense.errors import ConfigurationError
 from onesense.sae.dictionary import Dictionary
 from onesense.senses.split.accept import Candidate, Refusal
 from onesense.senses.split.refine import RefineSettings
+from onesense.senses.split.split_text import deal_documents
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,10 @@ class SplitSettings:
             )
         if min(self.fvu_tolerance, self.cross_entropy_tolerance) < 0:
             raise ConfigurationError("A tolerance cannot be negative.")
+
+    def deal(self, document: NDArray[np.integer]) -> NDArray[np.int8]:
+        """What each position is used for, by its document; see ``deal_documents``."""
+        return deal_documents(document, held_out=self.held_out, choice=self.choice, seed=self.seed)
 
 
 @dataclass(frozen=True, slots=True)

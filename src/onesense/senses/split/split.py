@@ -33,7 +33,7 @@ from onesense.senses.split.judged import judge_children
 from onesense.senses.split.labelled import LabelledFeature, require_fitting, require_splittable
 from onesense.senses.split.refine import refine
 from onesense.senses.split.result import Quality, Split, SplitSettings
-from onesense.senses.split.split_text import Part, SplitText, deal_documents, read_split_text
+from onesense.senses.split.split_text import Part, SplitText, read_split_text
 from onesense.senses.split.with_children import children_ids, with_children, with_thresholds
 from onesense.text.corpus import Document
 from onesense.text.windows import Window
@@ -57,9 +57,8 @@ def split_features(
 ) -> Split:
     """Split features into one for each of their senses.
 
-    A feature is split only where each child has one sense on held-out text, and the dictionary as a whole explains
-    the text and serves the model as well as before. A relu dictionary becomes a jumprelu one of threshold 0, which
-    is the same function: without a threshold a child cannot be kept to its sense.
+    ``Reason`` says what makes a split refused. A relu dictionary becomes a jumprelu one of threshold 0: the same
+    function, in which a threshold can keep a child to its sense.
 
     Args:
         model: The model.
@@ -78,14 +77,12 @@ def split_features(
         IncompatibleError: The dictionary cannot be split; labels or text belong to something else.
         NumericalError: NaN or infinity.
     """
-    settings = settings or SplitSettings()
-    stages = stages or Silent()
+    settings, stages = settings or SplitSettings(), stages or Silent()
     require_splittable(dictionary)
     firings = _firings(activity, settings.unit_set)
     require_fitting(labelled, dictionary, activity, firings)
     plain = with_thresholds(dictionary.to("cpu", torch.float32).fold_norm_factor())
-    shares = {"held_out": settings.held_out, "choice": settings.choice}
-    part = deal_documents(activity.document, **shares, seed=settings.seed)
+    part = settings.deal(activity.document)
     sensed, refused = _sensed(labelled, activity, firings, space, part, settings.seed)
     text = read_split_text(
         model,
@@ -104,8 +101,8 @@ def split_features(
     held_out = _held_out_error(text, plain)
     accepted, more = accept_by_variance(candidates, held_out, settings.fvu_tolerance / len(labelled))
     split = _within_cross_entropy(model, plain, text, accepted, settings, stages)
-    found = replace(split, refused=tuple(sorted([*refused, *also, *more, *split.refused], key=_by_feature)))
-    return replace(found, parent_fingerprint=dictionary.origin.fingerprint)
+    all_refused = tuple(sorted([*refused, *also, *more, *split.refused], key=_by_feature))
+    return replace(split, refused=all_refused, parent_fingerprint=dictionary.origin.fingerprint)
 
 
 def _firings(activity: Activity, unit_set: str) -> Firings:
