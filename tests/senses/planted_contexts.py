@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from scipy.sparse import csr_array, vstack
 
 from onesense.model.capture import capture
 from onesense.model.hook_points import HookPoint
@@ -19,9 +20,9 @@ from onesense.sae.architecture import Architecture
 from onesense.sae.dictionary import Dictionary
 from onesense.senses import measure
 from onesense.senses.activity import Activity, Firings
-from onesense.senses.judge import fit_judge
+from onesense.senses.judge import DrawPair, fit_judge
 from onesense.senses.sampling import Sample
-from onesense.senses.space import ContextVectors, SenseSpace, fit_space, joined
+from onesense.senses.space import ContextVectors, SenseSpace, fit_space
 from onesense.senses.unit_sets import matched_thresholds
 from onesense.text.corpus import Document
 from onesense.text.windows import batch_windows, iter_windows
@@ -171,3 +172,26 @@ def sparse_dictionary(
         b_dec=torch.zeros(rows.shape[1]),
         threshold=threshold,
     )
+
+
+def joined(parts: Sequence[ContextVectors]) -> ContextVectors:
+    """Contexts of several units as one set."""
+    return ContextVectors(
+        np.concatenate([part.stream for part in parts]),
+        csr_array(vstack([part.firing for part in parts], format="csr")),
+    )
+
+
+def pairs_among(features: Sequence[ContextVectors]) -> DrawPair:
+    """Unions of two features and single ones, among contexts that are vectors already."""
+
+    def draw(
+        size: int, share: float, generator: np.random.Generator
+    ) -> tuple[ContextVectors, ContextVectors]:
+        one, other = (features[int(at)] for at in generator.choice(len(features), 2, replace=False))
+        mine = max(2, round(size * share))
+        order, rest = generator.permutation(len(one)), generator.permutation(len(other))
+        both = joined([one.take(order[:mine]), other.take(rest[: size - mine])])
+        return both.take(generator.permutation(size)), one.take(order[:size])
+
+    return draw

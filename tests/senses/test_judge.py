@@ -9,11 +9,12 @@ from scipy.sparse import csr_array
 from sklearn.metrics import roc_auc_score
 
 from onesense.errors import ConfigurationError
-from onesense.senses.judge import Judge, fit_judge, statistics_of, union_and_single
+from onesense.senses.judge import Judge, fit_judge, pairs_of, statistics_of, union_direction
+from onesense.senses.sampling import Sample
 from onesense.senses.set_statistics import NEIGHBOUR_STATISTICS, STATISTICS
-from onesense.senses.space import VIEWS, ContextVectors
+from onesense.senses.space import VIEWS, ContextVectors, SenseSpace
 from senses.conftest import LEARNED
-from senses.planted_contexts import FEATURES, union
+from senses.planted_contexts import Planted, pairs_among, union
 
 
 @pytest.mark.parametrize("size", [16, 32])
@@ -23,7 +24,7 @@ def test_unions_of_features_it_never_saw_are_told_from_single_ones(
     generator = np.random.default_rng(7)
     sets, labels = [], []
     for _ in range(80):
-        pair = union_and_single(vectors[LEARNED:], size, generator.uniform(0.2, 0.5), generator)
+        pair = pairs_among(vectors[LEARNED:])(size, generator.uniform(0.2, 0.5), generator)
         sets += [one.cosines() for one in pair]
         labels += [1, 0]
     found = judge.several(sets)
@@ -40,8 +41,8 @@ def test_features_that_differ_in_nothing_are_not_told_apart() -> None:
         )
         for _ in range(24)
     ]
-    blind = fit_judge(same, sizes=(16,), seed=0, pairs=60)
-    pairs = [union_and_single(same, 16, 0.5, generator) for _ in range(60)]
+    blind = fit_judge(pairs_among(same), sizes=(16,), seed=0, pairs=60)
+    pairs = [pairs_among(same)(16, 0.5, generator) for _ in range(60)]
     found = blind.several([one.cosines() for pair in pairs for one in pair])
     assert 0.3 < roc_auc_score([1, 0] * 60, found) < 0.7
 
@@ -69,7 +70,9 @@ def test_sets_of_all_sizes_together_are_judged_as_alone(judge: Judge, vectors: l
 
 def test_the_same_seed_gives_the_same_judge(vectors: list[ContextVectors]) -> None:
     sets = [union(vectors, {80: 8, 81: 8}).cosines(), vectors[82].take(slice(0, 16)).cosines()]
-    one, again, other = (fit_judge(vectors[:30], sizes=(16,), seed=seed, pairs=60) for seed in (3, 3, 4))
+    one, again, other = (
+        fit_judge(pairs_among(vectors[:30]), sizes=(16,), seed=seed, pairs=60) for seed in (3, 3, 4)
+    )
     assert_array_equal(one.several(sets), again.several(sets))
     assert not np.array_equal(one.several(sets), other.several(sets))
 
@@ -84,17 +87,29 @@ def test_statistics_of_all_views_stand_beside_one_another(vectors: list[ContextV
     assert_allclose(found[:1], statistics_of(sets[:1]), rtol=1e-6, atol=1e-8)
 
 
-def test_a_union_has_both_features_in_its_shares(vectors: list[ContextVectors]) -> None:
-    tagged = [
-        ContextVectors(np.full((48, 2), float(at), np.float32), vectors[at].firing) for at in range(FEATURES)
-    ]
-    union_of_two, single = union_and_single(tagged, 32, 0.25, np.random.default_rng(0))
-    one = single.stream[0, 0]
-    assert (single.stream == one).all()
-    assert int((union_of_two.stream[:, 0] == one).sum()) == 8
-    assert len(np.unique(union_of_two.stream)) == 2
+def test_a_union_has_both_features_in_its_shares(world: Planted, space: SenseSpace) -> None:
+    samples, directions = world.samples, world.directions
+    of = {int(position): at for at, one in enumerate(samples) for position in one.position}
+    seen: list[tuple[Sample, np.ndarray]] = []
+
+    class Spy:
+        def vectors(self, sample: Sample, direction: np.ndarray) -> ContextVectors:
+            seen.append((sample, direction))
+            return space.vectors(sample, direction)
+
+    union_of_two, single = pairs_of(Spy(), samples, directions)(16, 0.25, np.random.default_rng(0))  # type: ignore[arg-type]
+    assert len(union_of_two) == len(single) == 16
+    (both, mixed), (alone, own) = seen
+    makers, sizes = np.unique([of[int(position)] for position in both.position], return_counts=True)
+    first = of[int(alone.position[0])]
+    assert {of[int(position)] for position in alone.position} == {first}
+    assert dict(zip(makers.tolist(), sizes.tolist(), strict=True))[first] == 4
+    second = next(int(one) for one in makers if one != first)
+    np.testing.assert_array_equal(own, directions[first])
+    np.testing.assert_allclose(mixed, union_direction(directions[first], directions[second], 0.25))
+    assert np.linalg.norm(mixed) == pytest.approx(1, abs=1e-5)
 
 
-def test_too_few_features_are_refused(vectors: list[ContextVectors]) -> None:
+def test_too_few_features_are_refused(world: Planted, space: SenseSpace) -> None:
     with pytest.raises(ConfigurationError, match="19 features"):
-        fit_judge(vectors[:19], sizes=(8,), seed=0)
+        pairs_of(space, world.samples[:19], world.directions[:19])

@@ -9,7 +9,7 @@ make the judge more cautious, not less.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,16 +20,20 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from onesense.errors import ConfigurationError
+from onesense.senses.activity import Floats
+from onesense.senses.sampling import Sample, united
 from onesense.senses.set_statistics import set_statistics
-from onesense.senses.space import ContextVectors, joined
+from onesense.senses.space import ContextVectors, SenseSpace, unit_rows
 
 SMALLEST_SET = 8
 _PAIRS = 1200
 _SMALLEST_SHARE = 0.2
 _STRENGTH = 0.3
 _SETS_AT_ONCE = 512
+_FEWEST_FEATURES = 20
 
 Cosines = NDArray[np.float64]
+DrawPair = Callable[[int, float, np.random.Generator], tuple[ContextVectors, ContextVectors]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,25 +75,15 @@ def statistics_of(sets: Sequence[Cosines]) -> NDArray[np.float64]:
     return set_statistics(np.stack(sets))
 
 
-def fit_judge(
-    features: Sequence[ContextVectors], *, sizes: Sequence[int], seed: int, pairs: int = _PAIRS
-) -> Judge:
+def fit_judge(draw: DrawPair, *, sizes: Sequence[int], seed: int, pairs: int = _PAIRS) -> Judge:
     """Fit a judge on unions of two features against single ones.
 
     Args:
-        features: The contexts of each feature, as many for each as the largest size.
+        draw: Gives a union and a single feature; see ``pairs_of``.
         sizes: Numbers of contexts.
         seed: Of the pairs and of the contexts.
         pairs: Unions for each size, and as many single features.
-
-    Raises:
-        ConfigurationError: Fewer than 20 features.
     """
-    if len(features) < 20:
-        raise ConfigurationError(
-            f"{len(features)} features have enough contexts; it takes 20 to learn what a union looks like.",
-            hint="Read more text: --max-tokens, --text.",
-        )
     ordered = tuple(sorted(sizes, reverse=True))
     generator = np.random.default_rng(seed)
     models = {}
@@ -99,7 +93,7 @@ def fit_judge(
             sets: list[Cosines] = []
             for _ in range(min(_SETS_AT_ONCE // 2, pairs - start)):
                 share = generator.uniform(_SMALLEST_SHARE, 0.5)
-                sets += [one.cosines() for one in union_and_single(features, size, share, generator)]
+                sets += [one.cosines() for one in draw(size, share, generator)]
                 labels += [1, 0]
             numbers.append(statistics_of(sets))
         model = make_pipeline(StandardScaler(), LogisticRegression(C=_STRENGTH, max_iter=3000))
@@ -107,12 +101,50 @@ def fit_judge(
     return Judge(ordered, models)
 
 
-def union_and_single(
-    features: Sequence[ContextVectors], size: int, share: float, generator: np.random.Generator
-) -> tuple[ContextVectors, ContextVectors]:
-    """The contexts of two features as one set, the first with a share of them, and those of the first alone."""
-    one, other = (features[int(at)] for at in generator.choice(len(features), 2, replace=False))
-    mine = max(2, round(size * share))
-    order, rest = generator.permutation(len(one)), generator.permutation(len(other))
-    union = joined([one.take(order[:mine]), other.take(rest[: size - mine])])
-    return union.take(generator.permutation(size)), one.take(order[:size])
+def pairs_of(space: SenseSpace, samples: Sequence[Sample], directions: Floats) -> DrawPair:
+    """Draw unions of two features, and single ones, as a unit with both senses and one with one would have them.
+
+    A unit with two senses writes one direction, which has a part in each of them. So what is taken out of the
+    contexts of a union is the mean of both features' directions, and not each feature's own.
+
+    Args:
+        space: Where contexts lie.
+        samples: Contexts of each feature, as many as the largest set will have.
+        directions: What each writes, of norm 1, [features, d_model].
+
+    Returns:
+        A function of the number of contexts, the share of them that comes from the first feature, and a generator.
+
+    Raises:
+        ConfigurationError: Fewer than 20 features.
+    """
+    if len(samples) < _FEWEST_FEATURES:
+        raise ConfigurationError(
+            f"{len(samples)} features have enough contexts; it takes {_FEWEST_FEATURES} to learn what a union looks "
+            "like.",
+            hint="Read more text: --max-tokens, --text.",
+        )
+
+    def draw(
+        size: int, share: float, generator: np.random.Generator
+    ) -> tuple[ContextVectors, ContextVectors]:
+        first, second = (int(at) for at in generator.choice(len(samples), 2, replace=False))
+        mine = max(2, round(size * share))
+        one = samples[first].take(generator.permutation(len(samples[first]))[:size])
+        other = samples[second].take(generator.permutation(len(samples[second]))[: size - mine])
+        union = united(one.take(np.arange(mine)), other).take(generator.permutation(size))
+        mixed = union_direction(directions[first], directions[second], mine / size)
+        return space.vectors(union, mixed), space.vectors(one, directions[first])
+
+    return draw
+
+
+def union_direction(one: Floats, other: Floats, share: float) -> Floats:
+    """What a unit with two senses writes, of norm 1, [d_model].
+
+    Args:
+        one: Direction of the first sense.
+        other: Of the second.
+        share: Of the contexts that belongs to the first.
+    """
+    return unit_rows((share * one + (1 - share) * other)[None])[0]

@@ -18,7 +18,7 @@ from onesense.model.language_model import LanguageModel
 from onesense.sae.check import self_check
 from onesense.sae.dictionary import Dictionary
 from onesense.senses.activity import Activity, collect_activity, firing_rates, read_text
-from onesense.senses.judge import SMALLEST_SET, Judge, fit_judge
+from onesense.senses.judge import SMALLEST_SET, Judge, fit_judge, pairs_of
 from onesense.senses.partition import THRESHOLD, Senses, partition_all
 from onesense.senses.sampling import Sample, sample_all
 from onesense.senses.sense_table import SenseTable, sense_table
@@ -144,11 +144,9 @@ class SenseMeasurement:
         rare = self.activity.firings[name].count < _RARE * len(self.activity)
         full = np.array([len(one) == self.settings.contexts for one in self.samples[name]])
         chosen = np.random.default_rng(self.settings.seed).permutation(np.flatnonzero(rare & full))
-        vectors = [
-            self.space.vectors(self.samples[name][unit], self.directions[unit])
-            for unit in chosen[:_LEARNED_FROM]
-        ]
-        return fit_judge(vectors, sizes=self.settings.sizes, seed=self.settings.seed)
+        chosen = chosen[:_LEARNED_FROM]
+        draw = pairs_of(self.space, [self.samples[name][unit] for unit in chosen], self.directions[chosen])
+        return fit_judge(draw, sizes=self.settings.sizes, seed=self.settings.seed)
 
     def senses_of(self, one: UnitSet, units: Sequence[int]) -> list[Senses | None]:
         """The senses of some units of a set; None where it has too few contexts, or one document only."""

@@ -28,6 +28,10 @@ class Sample(NamedTuple):
         """How many contexts."""
         return len(self.position)
 
+    def take(self, index: NDArray[np.integer]) -> Sample:
+        """Some of them."""
+        return Sample(self.position[index], self.value[index])
+
 
 def sample_contexts(firings: Firings, unit: int, number: int, *, seed: int) -> Sample:
     """Draw contexts of a unit without replacement, each with a chance that grows with its activation.
@@ -53,6 +57,11 @@ def sample_contexts(firings: Firings, unit: int, number: int, *, seed: int) -> S
     _, first = np.unique(position[order] // _STRETCH, return_index=True)
     chosen = order[np.sort(first)][:number]
     return Sample(position[chosen], value[chosen])
+
+
+def united(one: Sample, other: Sample) -> Sample:
+    """The contexts of two units as those of one."""
+    return Sample(np.concatenate([one.position, other.position]), np.concatenate([one.value, other.value]))
 
 
 def sample_all(firings: Firings, number: int, *, seed: int) -> list[Sample]:

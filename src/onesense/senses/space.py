@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array, vstack
+from scipy.sparse import csr_array
 
 from onesense.errors import ConfigurationError
 from onesense.senses.activity import Activity, Firings, Floats
@@ -94,14 +94,6 @@ class ContextVectors:
         return np.stack(
             [*((rows @ rows.T).astype(np.float64) for rows in seen), inner / np.outer(norms, norms)]
         )
-
-
-def joined(parts: Sequence[ContextVectors]) -> ContextVectors:
-    """Contexts of several units as one set."""
-    return ContextVectors(
-        np.concatenate([part.stream for part in parts]),
-        csr_array(vstack([part.firing for part in parts], format="csr")),
-    )
 
 
 def fit_space(

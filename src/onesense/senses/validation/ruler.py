@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from onesense.errors import ConfigurationError
 from onesense.senses.activity import Activity, Firings, Floats
-from onesense.senses.judge import SMALLEST_SET, Judge, fit_judge
+from onesense.senses.judge import SMALLEST_SET, Judge, fit_judge, pairs_of
 from onesense.senses.partition import partition_all
 from onesense.senses.sampling import Sample, sample_all
 from onesense.senses.space import SenseSpace, fit_space
@@ -75,8 +75,8 @@ def fit_ruler(
     rare = activity.firings[reference].count < _RARE * len(activity)
     full = np.flatnonzero(rare & np.array([len(one) == largest for one in seen]))
     full = np.sort(np.random.default_rng(seed).permutation(full)[:_JUDGE_FEATURES])
-    vectors = [space.vectors(seen[int(at)], directions[at]) for at in full]
-    return Ruler(space, fit_judge(vectors, sizes=sizes, seed=seed), len(full))
+    draw = pairs_of(space, [seen[int(at)] for at in full], directions[full])
+    return Ruler(space, fit_judge(draw, sizes=sizes, seed=seed), len(full))
 
 
 def count_senses(

@@ -17,9 +17,8 @@ from torch import Tensor
 from onesense.errors import ConfigurationError, IncompatibleError
 from onesense.senses.activity import Activity, Floats
 from onesense.senses.field_metrics.estimate import Estimate, check_draws
-from onesense.senses.judge import SMALLEST_SET
-from onesense.senses.sampling import Sample, sample_all
-from onesense.senses.space import joined, unit_rows
+from onesense.senses.judge import SMALLEST_SET, union_direction
+from onesense.senses.sampling import Sample, sample_all, united
 from onesense.senses.unit_sets import UnitSet
 from onesense.senses.validation.auroc import PairScores, auroc, drawn_aurocs, interval
 from onesense.senses.validation.cheap_scores import (
@@ -230,11 +229,12 @@ def _of_contexts(
     for start in range(0, len(pairs), _PAIRS_AT_ONCE):
         positions, cosines = [], []
         for pair in pairs[start : start + _PAIRS_AT_ONCE].tolist():
-            both = joined([ruler.space.vectors(samples[one], directions[one]) for one in pair])
-            place = np.concatenate([samples[one].position for one in pair])
-            for chosen in _sets(settings, generator):
-                positions.append(place[chosen])
-                cosines.append(both.take(chosen).cosines())
+            both = united(samples[pair[0]], samples[pair[1]])
+            written = _written(directions[None, pair], settings.shares)[0]
+            for chosen, direction in zip(_sets(settings, generator), written, strict=True):
+                contexts = both.take(chosen)
+                positions.append(contexts.position)
+                cosines.append(ruler.space.vectors(contexts, direction).cosines())
         ours = ruler.judge.several(cosines)[:, None]
         cheap = [
             context_scores(activity.token[place], activity.rows(place), one)
@@ -260,7 +260,10 @@ def _sets(settings: UnionSettings, generator: np.random.Generator) -> list[NDArr
 def _written(directions: Floats, shares: Sequence[float]) -> Floats:
     """What each set's unit writes, of norm 1: [pairs, 2, d_model] gives [pairs, 2 + shares, d_model]."""
     first, second = directions[:, 0], directions[:, 1]
-    mixed = [unit_rows(share * first + (1 - share) * second) for share in shares]
+    mixed = [
+        np.stack([union_direction(one, other, share) for one, other in zip(first, second, strict=True)])
+        for share in shares
+    ]
     return np.ascontiguousarray(np.stack([first, second, *mixed], axis=1))
 
 
