@@ -48,5 +48,6 @@ def test_sets_without_a_known_unit_are_left_out(tmp_path: Path) -> None:
     assert with_empty == draw_senses(shown, tmp_path / "b.png", "x").read_bytes()
 
 
+@pytest.mark.filterwarnings("error")
 def test_a_measurement_in_which_nothing_is_known_gives_an_empty_picture(tmp_path: Path) -> None:
     assert draw_senses({"features": _table([0])}, tmp_path / "a.png", "x").stat().st_size > 1000

@@ -45,7 +45,8 @@ def draw_senses(tables: Mapping[str, SenseTable], target: Path, title: str) -> P
     left.set_xlabel("looks like two senses (0: never, 1: surely)")
     left.set_ylabel("share of units up to here")
     left.grid(alpha=0.3)
-    left.legend(loc="lower right", fontsize=9)
+    if shown:
+        left.legend(loc="lower right", fontsize=9)
     right.set_yticks(range(len(shown)), list(shown))
     right.invert_yaxis()
     right.set_xlim(right=min(1.12, right.get_xlim()[1] * 1.25))
