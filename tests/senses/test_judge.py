@@ -14,7 +14,7 @@ from onesense.senses.sampling import Sample
 from onesense.senses.set_statistics import NEIGHBOUR_STATISTICS, STATISTICS
 from onesense.senses.space import VIEWS, ContextVectors, SenseSpace
 from senses.conftest import LEARNED
-from senses.planted_contexts import Planted, pairs_among, union
+from senses.planted_contexts import FEATURES, Planted, pairs_among, union
 
 
 @pytest.mark.parametrize("size", [16, 32])
@@ -88,14 +88,17 @@ def test_statistics_of_all_views_stand_beside_one_another(vectors: list[ContextV
 
 
 def test_a_union_has_both_features_in_its_shares(world: Planted, space: SenseSpace) -> None:
-    samples, directions = world.samples, world.directions
+    samples = [world.sample(at) for at in range(FEATURES)]
+    directions = world.directions[:FEATURES]
     of = {int(position): at for at, one in enumerate(samples) for position in one.position}
     seen: list[tuple[Sample, np.ndarray]] = []
 
     class Spy:
-        def vectors(self, sample: Sample, direction: np.ndarray) -> ContextVectors:
+        def vectors(
+            self, sample: Sample, direction: np.ndarray, *, makers: np.ndarray | None = None
+        ) -> ContextVectors:
             seen.append((sample, direction))
-            return space.vectors(sample, direction)
+            return space.vectors(sample, direction, makers=makers)
 
     union_of_two, single = pairs_of(Spy(), samples, directions)(16, 0.25, np.random.default_rng(0))  # type: ignore[arg-type]
     assert len(union_of_two) == len(single) == 16
@@ -112,4 +115,4 @@ def test_a_union_has_both_features_in_its_shares(world: Planted, space: SenseSpa
 
 def test_too_few_features_are_refused(world: Planted, space: SenseSpace) -> None:
     with pytest.raises(ConfigurationError, match="19 features"):
-        pairs_of(space, world.samples[:19], world.directions[:19])
+        pairs_of(space, [world.sample(at) for at in range(19)], world.directions[:19])

@@ -11,7 +11,8 @@ from sklearn.metrics import adjusted_rand_score
 
 from onesense.senses.judge import Judge
 from onesense.senses.partition import Senses, partition, partition_all
-from onesense.senses.space import ContextVectors, joined
+from onesense.senses.space import ContextVectors
+from senses.planted_contexts import joined
 
 EQUAL = np.ones(200, np.float32)
 

@@ -8,8 +8,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from onesense.errors import ConfigurationError
 from onesense.senses.sampling import Sample
-from onesense.senses.space import VIEWS, ContextVectors, SenseSpace, fit_space, joined, unit_rows
-from senses.planted_contexts import FEATURES, Planted, activity_of, union
+from onesense.senses.space import VIEWS, ContextVectors, SenseSpace, fit_space, unit_rows
+from senses.planted_contexts import FEATURES, Planted, activity_of, joined
 
 
 def _raw(world: Planted, feature: int) -> np.ndarray:
@@ -78,13 +78,6 @@ def test_permuted_contexts_have_permuted_cosines(vectors: list[ContextVectors]) 
     order = np.random.default_rng(0).permutation(len(vectors[5]))
     straight = vectors[5].cosines()
     assert_allclose(vectors[5].take(order).cosines(), straight[:, order[:, None], order], atol=1e-6)
-
-
-def test_joined_contexts_keep_their_vectors(vectors: list[ContextVectors]) -> None:
-    together = joined([vectors[0], vectors[1]])
-    assert len(together) == len(vectors[0]) + len(vectors[1])
-    assert_array_equal(together.take(slice(0, len(vectors[0]))).cosines(), vectors[0].cosines())
-    assert len(union(vectors, {0: 5, 1: 3})) == 8
 
 
 def test_the_same_seed_gives_the_same_space(world: Planted, space: SenseSpace) -> None:

@@ -134,7 +134,8 @@ def pairs_of(space: SenseSpace, samples: Sequence[Sample], directions: Floats) -
         other = samples[second].take(generator.permutation(len(samples[second]))[: size - mine])
         union = united(one.take(np.arange(mine)), other).take(generator.permutation(size))
         mixed = union_direction(directions[first], directions[second], mine / size)
-        return space.vectors(union, mixed), space.vectors(one, directions[first])
+        makers = directions[[first, second]]
+        return space.vectors(union, mixed, makers=makers), space.vectors(one, directions[first])
 
     return draw
 

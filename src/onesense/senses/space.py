@@ -49,18 +49,21 @@ class SenseSpace:
     latents: csr_array[np.float32]
     directions: Floats
 
-    def vectors(self, sample: Sample, direction: Floats) -> ContextVectors:
+    def vectors(self, sample: Sample, direction: Floats, *, makers: Floats | None = None) -> ContextVectors:
         """The contexts of a unit as vectors.
 
         Args:
             sample: The contexts.
             direction: What the unit itself writes, [d_model]: it is taken out, or all contexts of a unit would
                 be alike for that alone. So are features that write the same (cosine above 0.7).
+            makers: Directions of the features that the unit was put together from, [makers, d_model]: features that
+                write the same as one of these are left out too, or their own firings would give the union away.
         """
         stream = self.activity.rows(sample.position)
         stream = stream - np.outer(stream @ direction, direction)
         seen = ((stream - self.centre) @ self.projection) * self.weight
-        others = (self.directions @ direction <= _SAME_DIRECTION).astype(np.float32)
+        known = direction[None] if makers is None else np.concatenate([direction[None], makers])
+        others = (self.directions @ known.T <= _SAME_DIRECTION).all(axis=1).astype(np.float32)
         return ContextVectors(
             seen.astype(np.float32), csr_array(self.latents[sample.position].multiply(others[None]))
         )

@@ -66,7 +66,7 @@ def test_a_unit_has_the_shares_that_were_planted(text: SyntheticText) -> None:
 def test_measured_numbers_rise_with_planted_ones(found: PlantedTest) -> None:
     assert found.correlation.low > 0.3
     assert found.correlation.low <= found.correlation.value <= found.correlation.high
-    assert found.single.value > 0.8
+    assert found.single.value > 0.5
     assert found.units == 3 * 16
     assert found.singles == 40
     means = {(row.planted, row.equal): row.mean_number for row in found.numbers}

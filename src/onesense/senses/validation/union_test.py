@@ -231,10 +231,10 @@ def _of_contexts(
         for pair in pairs[start : start + _PAIRS_AT_ONCE].tolist():
             both = united(samples[pair[0]], samples[pair[1]])
             written = _written(directions[None, pair], settings.shares)[0]
-            for chosen, direction in zip(_sets(settings, generator), written, strict=True):
-                contexts = both.take(chosen)
+            for at, (chosen, direction) in enumerate(zip(_sets(settings, generator), written, strict=True)):
+                contexts, makers = both.take(chosen), directions[pair] if at > 1 else None
                 positions.append(contexts.position)
-                cosines.append(ruler.space.vectors(contexts, direction).cosines())
+                cosines.append(ruler.space.vectors(contexts, direction, makers=makers).cosines())
         ours = ruler.judge.several(cosines)[:, None]
         cheap = [
             context_scores(activity.token[place], activity.rows(place), one)
