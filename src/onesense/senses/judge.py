@@ -148,4 +148,5 @@ def union_direction(one: Floats, other: Floats, share: float) -> Floats:
         other: Of the second.
         share: Of the contexts that belongs to the first.
     """
-    return unit_rows((share * one + (1 - share) * other)[None])[0]
+    written: Floats = unit_rows((share * one + (1 - share) * other)[None])[0]
+    return written

@@ -62,7 +62,8 @@ class SenseSpace:
         stream = self.activity.rows(sample.position)
         stream = stream - np.outer(stream @ direction, direction)
         seen = ((stream - self.centre) @ self.projection) * self.weight
-        known = direction[None] if makers is None else np.concatenate([direction[None], makers])
+        own = direction.reshape(1, -1)
+        known = own if makers is None else np.concatenate([own, makers])
         others = (self.directions @ known.T <= _SAME_DIRECTION).all(axis=1).astype(np.float32)
         return ContextVectors(
             seen.astype(np.float32), csr_array(self.latents[sample.position].multiply(others[None]))
