@@ -64,7 +64,7 @@ class SenseSpace:
         seen = ((stream - self.centre) @ self.projection) * self.weight
         own = direction.reshape(1, -1)
         known = own if makers is None else np.concatenate([own, makers])
-        others = (self.directions @ known.T <= _SAME_DIRECTION).all(axis=1).astype(np.float32)
+        others = np.asarray((self.directions @ known.T).max(axis=1) <= _SAME_DIRECTION, np.float32)
         return ContextVectors(
             seen.astype(np.float32), csr_array(self.latents[sample.position].multiply(others[None]))
         )
