@@ -108,6 +108,15 @@ def test_bad_input_of_split(
     assert not (tmp_path / "new").exists()
 
 
+def test_a_split_is_refused_before_the_work_where_its_folder_holds_something(
+    onesense: Run, run: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "mine").write_text("a letter")
+    # Without --text the measured text would not be found: the folder is looked at first.
+    _told(onesense("senses", "split", "--run-folder", run, "--to", tmp_path), "exists already")
+    assert (tmp_path / "mine").read_text() == "a letter"
+
+
 def test_bad_input_of_study(onesense: Run, run: Path, tmp_path: Path) -> None:
     _told(onesense("study", "--senses", run, "--groups", "few"), "no sizes of groups")
     _told(onesense("study", "--senses", tmp_path), "run.json", code=3)

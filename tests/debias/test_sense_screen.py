@@ -8,9 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from onesense.debias.debias_run import DebiasRun
+from onesense.debias.describe import describe
+from onesense.debias.find import FindSettings
 from onesense.debias.sense_screen import read_screen
+from onesense.debias.settings import DebiasSettings
+from onesense.debias.tune import TuneSettings
+from onesense.engine.stages import Silent
 from onesense.errors import IncompatibleError, NotFoundError
+from onesense.model.language_model import LanguageModel
 from onesense.sae.dictionary import Dictionary, Origin
+from onesense.sae.load import load_dictionary
+from onesense.sae.write import write_saelens
 from onesense.senses.sense_table import SenseTable
 from onesense.store.run_folder import RunFolder
 from small_recipes import dictionary_at
@@ -77,3 +86,37 @@ def test_senses_of_another_dictionary_are_refused(tmp_path: Path) -> None:
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="not a run folder"):
         read_screen([str(tmp_path)], [_named("blocks.0.hook_resid_post", "mine")])
+
+
+def test_a_run_edits_only_features_with_one_sense(tmp_path: Path, tiny_llama: LanguageModel) -> None:
+    made = dictionary_at("blocks.0.hook_resid_post")
+    dictionary = load_dictionary(path=write_saelens(made, tmp_path / "dictionary"))
+    kept = [3, 7, 11, 20, 31]
+    number = np.full(48, 2)
+    number[kept] = 1
+    measured = _run(tmp_path / "senses", str(dictionary.origin.fingerprint), number)
+    plain = DebiasSettings(
+        budgets=(0.01,),
+        max_features=4,
+        find=FindSettings(
+            templates=1, people_templates=1, passages=4, passage_tokens=16, sentences=0, max_density=1.0
+        ),
+        tune=TuneSettings(steps=1),
+        tuning_passages=4,
+        pairs=0,
+        calibration_passages=2,
+    )
+    screened = DebiasRun(
+        tiny_llama, [dictionary], tmp_path / "run", replace(plain, senses=(measured,)), Silent()
+    )
+    found = screened.find()
+    assert np.flatnonzero(found.allowed).tolist() == kept
+    recipe = screened.recipe(0.01, found)
+    edited = {edit.feature for part in recipe.parts for edit in part.edits}
+    assert edited
+    assert edited <= set(kept)
+    assert any("43 left out because they have more than one sense" in one for one in screened.screened(found))
+    described = describe(tiny_llama, [dictionary], found, [3, 4], screened.screen)
+    assert [one.senses for one in described] == [1, 2]
+    with pytest.raises(IncompatibleError, match="made otherwise"):
+        DebiasRun(tiny_llama, [dictionary], tmp_path / "run", plain, Silent())

@@ -158,7 +158,7 @@ def show_command(
     unit: Annotated[int, typer.Argument(help="Number of the feature, neuron or coordinate.")],
     run_folder: Run,
     units: Annotated[str, typer.Option("--units", help="features, neurons or residual basis.")] = "features",
-    contexts: Annotated[int, typer.Option("--contexts", help="Contexts of each sense.")] = 5,
+    contexts: Annotated[int, typer.Option("--contexts", min=1, help="Contexts of each sense.")] = 5,
 ) -> None:
     """Show the senses of a unit, each with its contexts; the token stands between » and «."""
     from onesense.cli.console import note, results, visible

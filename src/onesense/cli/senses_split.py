@@ -28,7 +28,7 @@ def split_command(
     features: Annotated[
         str | None, typer.Option("--features", help="Only these, such as 12,480; else the most polysemantic.")
     ] = None,
-    most: Annotated[int, typer.Option("--most", help="How many features to try to split.")] = 200,
+    most: Annotated[int, typer.Option("--most", min=1, help="How many features to try to split.")] = 200,
     text: options.Text = None,
     sae_release: options.SaeRelease = None,
     sae_id: options.SaeId = None,
@@ -46,10 +46,12 @@ def split_command(
     from onesense.senses.split.result import SplitSettings
     from onesense.senses.split.split import split_features
     from onesense.senses.split.split_map import write_split
+    from onesense.store.atomic import require_new_folder
     from onesense.store.run_folder import RunFolder
     from onesense.text.corpus import read_documents
 
     run = RunFolder.open(run_folder)
+    require_new_folder(to)
     settings = load_settings(sae_release=sae_release, sae_id=sae_id, device=device)
     model = load_model(str(run.configuration.get("model", "demo")), dtype="float32", device=settings.device)
     dictionary = choose(settings, positional_model=model.name, sae_path=sae_path).load()

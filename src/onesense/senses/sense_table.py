@@ -28,7 +28,7 @@ class SenseTable:
         documents: Documents among its contexts, int32 [units].
         position: Contexts as rows of the activity, -1 behind the last, int32 [units, contexts].
         value: The latent there, float32 [units, contexts].
-        label: Sense of each context, -1 where nobody knows, int8 [units, contexts].
+        label: Sense of each context, -1 where nobody knows, int16 [units, contexts].
     """
 
     number: NDArray[np.int32]
@@ -40,7 +40,7 @@ class SenseTable:
     documents: NDArray[np.int32]
     position: NDArray[np.int32]
     value: NDArray[np.float32]
-    label: NDArray[np.int8]
+    label: NDArray[np.int16]
 
     @property
     def known(self) -> NDArray[np.bool_]:
@@ -87,7 +87,7 @@ def sense_table(
     units = len(samples)
     position = np.full((units, contexts), -1, np.int32)
     value = np.zeros((units, contexts), np.float32)
-    label = np.full((units, contexts), -1, np.int8)
+    label = np.full((units, contexts), -1, np.int16)
     effective, several, separation = (np.full(units, np.nan, np.float32) for _ in range(3))
     entropy = np.full(units, np.nan, np.float32)
     number, documents = np.zeros(units, np.int32), np.zeros(units, np.int32)

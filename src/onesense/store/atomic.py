@@ -92,10 +92,7 @@ def atomic_folder(target: Path | str) -> Iterator[Path]:
         StorageError: Disk full, read-only, no permission, name too long.
     """
     target = Path(target)
-    with disk_errors(target):
-        final, mode = _prepare_target(target, folder=True)
-        if mode is not None and (not stat.S_ISDIR(mode) or any(final.iterdir())):
-            raise ConfigurationError(f"{target} exists already.", hint="Delete it, or choose another folder.")
+    final = require_new_folder(target)
     with disk_errors(target):
         temporary, guard = _held_temporary(final, _new_folder)
     try:
@@ -110,6 +107,24 @@ def atomic_folder(target: Path | str) -> Iterator[Path]:
         raise
     finally:
         os.close(guard)
+
+
+def require_new_folder(target: Path | str) -> Path:
+    """Refuse a target that holds something, before the work whose result shall go there.
+
+    Returns:
+        The target with links followed; its parent exists.
+
+    Raises:
+        ConfigurationError: The target exists already and is not an empty folder.
+        StorageError: Read-only, no permission, name too long.
+    """
+    target = Path(target)
+    with disk_errors(target):
+        final, mode = _prepare_target(target, folder=True)
+        if mode is not None and (not stat.S_ISDIR(mode) or any(final.iterdir())):
+            raise ConfigurationError(f"{target} exists already.", hint="Delete it, or choose another folder.")
+    return final
 
 
 def remove_leftovers(folder: Path, *, of: str | None = None) -> list[Path]:
