@@ -150,3 +150,11 @@ def union_direction(one: Floats, other: Floats, share: float) -> Floats:
     """
     written: Floats = unit_rows((share * one + (1 - share) * other)[None])[0]
     return written
+
+
+def halved_sizes(contexts: int) -> tuple[int, ...]:
+    """``contexts``, half of it, and so on down to the smallest set that can be judged."""
+    sizes = [contexts]
+    while sizes[-1] // 2 >= SMALLEST_SET:
+        sizes.append(sizes[-1] // 2)
+    return tuple(sizes)

@@ -18,7 +18,7 @@ from onesense.model.language_model import LanguageModel
 from onesense.sae.check import self_check
 from onesense.sae.dictionary import Dictionary
 from onesense.senses.activity import Activity, collect_activity, firing_rates, read_text
-from onesense.senses.judge import SMALLEST_SET, Judge, fit_judge, pairs_of
+from onesense.senses.judge import SMALLEST_SET, Judge, fit_judge, halved_sizes, pairs_of
 from onesense.senses.partition import THRESHOLD, Senses, partition_all
 from onesense.senses.sampling import Sample, sample_all
 from onesense.senses.sense_table import SenseTable, sense_table
@@ -92,12 +92,7 @@ class MeasureSettings:
     @property
     def sizes(self) -> tuple[int, ...]:
         """Numbers of contexts for which the judge is fitted: halved down to the smallest."""
-        found = []
-        size = self.contexts
-        while size >= SMALLEST_SET:
-            found.append(size)
-            size //= 2
-        return tuple(found)
+        return halved_sizes(self.contexts)
 
 
 class SenseMeasurement:

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from onesense.errors import ConfigurationError, IncompatibleError
 from onesense.senses.activity import Activity, Firings, Floats
 from onesense.senses.field_metrics.estimate import Estimate, check_draws
-from onesense.senses.judge import SMALLEST_SET
+from onesense.senses.judge import SMALLEST_SET, halved_sizes
 from onesense.senses.sampling import sample_all
 from onesense.senses.unit_sets import UnitSet
 from onesense.senses.validation.auroc import interval
-from onesense.senses.validation.ruler import Ruler, count_senses, fit_ruler, halved_sizes
+from onesense.senses.validation.ruler import Ruler, count_senses, fit_ruler
 
 
 @dataclass(frozen=True, slots=True)

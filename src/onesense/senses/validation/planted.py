@@ -19,10 +19,11 @@ from scipy.stats import binomtest, spearmanr
 from onesense.errors import ConfigurationError
 from onesense.senses.activity import Firings, Floats
 from onesense.senses.field_metrics.estimate import Estimate, check_draws
+from onesense.senses.judge import halved_sizes
 from onesense.senses.sampling import sample_all
 from onesense.senses.space import unit_rows
 from onesense.senses.validation.auroc import interval
-from onesense.senses.validation.ruler import count_senses, fit_ruler, halved_sizes
+from onesense.senses.validation.ruler import count_senses, fit_ruler
 from onesense.senses.validation.synthetic import SyntheticSettings, SyntheticText, synthetic_text
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from onesense.errors import ConfigurationError
 from onesense.senses.activity import Activity, Firings, Floats
-from onesense.senses.judge import SMALLEST_SET, Judge, fit_judge, pairs_of
+from onesense.senses.judge import Judge, fit_judge, pairs_of
 from onesense.senses.partition import partition_all
 from onesense.senses.sampling import Sample, sample_all
 from onesense.senses.space import SenseSpace, fit_space
@@ -102,11 +102,3 @@ def count_senses(
             if senses is not None:
                 number[unit], effective[unit] = senses.number, senses.effective
     return number, effective
-
-
-def halved_sizes(contexts: int) -> tuple[int, ...]:
-    """``contexts``, half of it, and so on down to the smallest set that can be judged."""
-    sizes = [contexts]
-    while sizes[-1] // 2 >= SMALLEST_SET:
-        sizes.append(sizes[-1] // 2)
-    return tuple(sizes)
