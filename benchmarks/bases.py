@@ -17,7 +17,7 @@ from onesense.bias.benchmarks.gender_facts import GenderFacts
 from onesense.bias.benchmarks.occupations import Occupations
 from onesense.bias.benchmarks.winobias import WinoBias
 from onesense.debias.controls.documents import calibration_requests
-from onesense.debias.debias_run import DebiasRun
+from onesense.debias.debias_run import DebiasRun, recipe_file
 from onesense.debias.find import FindSettings
 from onesense.debias.learned_bases import BASES, kept_basis
 from onesense.debias.objective import Objective
@@ -33,7 +33,7 @@ from onesense.model.language_model import LanguageModel
 from onesense.model.load import load_model
 from onesense.sae.dictionary import Dictionary
 from onesense.sae.load import load_dictionary
-from onesense.steer.recipe import Recipe
+from onesense.steer.recipe import Recipe, read_recipe
 
 LAYERS = (9, 15, 21)
 FEATURES = "features"
@@ -66,11 +66,15 @@ def tuned(
         run = DebiasRun(model, units, folder / f"{name.replace(' ', '-')}-{number}", settings, Silent())
         if run.start in objectives:
             run.objective = objectives[run.start]
-        if found is not None and not run.run.has_result("evidence"):
-            write_found(run.run, found)
-        found = run.find()
-        recipes[number] = run.recipe(options.budget, found)
-        objectives[run.start] = run.objective
+        kept = run.run.path / recipe_file(options.budget)
+        if kept.exists():
+            recipes[number] = read_recipe(kept)  # what was tuned before needs no evidence again
+        else:
+            if found is not None and not run.run.has_result("evidence"):
+                write_found(run.run, found)
+            found = run.find()
+            recipes[number] = run.recipe(options.budget, found)
+            objectives[run.start] = run.objective
         print(f"{name}: {number} units tuned", flush=True)
     return recipes
 

@@ -66,8 +66,12 @@ def test_numbers_that_do_not_come_out_again_have_a_code(
     from onesense.debias.export.manifest import read_manifest
 
     out = tmp_path / "out"
-    assert onesense("export", recipe, "--to", out, "--text", text_file, *SHORT).code == 0
+    fit = ("--windows", 3, "--rows", 1, "--learning-rate", 0.001)
+    assert onesense("export", recipe, "--to", out, "--text", text_file, *SHORT, *fit).code == 0
     manifest = read_manifest(out)
+    assert manifest.fitting is not None
+    asked = manifest.fitting.settings
+    assert (manifest.text.fit_windows, asked.rows, asked.learning_rate) == (3, 1, 0.001)
     better = manifest.divergence.model_copy(update={"kl": manifest.divergence.kl / 2})
     manifest.model_copy(update={"divergence": better}).write(out)
     outcome = onesense("verify", out, "--quiet")
@@ -91,6 +95,7 @@ def test_what_a_user_may_get_wrong(onesense: Run, recipe: Path, gpt2_folder: Pat
         (("--how", "projection"), 5, "only project_out is linear"),
         (("--how", "gguf"), 5, "direction.0"),
         (("--rank", 0), 2, "rank"),
+        (("--windows", 0), 2, "fit_windows"),
         (("--audit", "slow"), 2, "no suite"),
     ):
         outcome = onesense("export", recipe, "--to", out, *flags)

@@ -42,6 +42,15 @@ def export_command(
         float,
         typer.Option("--target-kl", help="KL to the recipe that should be reached.", rich_help_panel=_FIT),
     ] = 0.005,
+    rows: Annotated[int, typer.Option("--rows", help="Windows of text of a step.", rich_help_panel=_FIT)] = 2,
+    windows: Annotated[
+        int,
+        typer.Option(
+            "--windows",
+            help="Windows of text to fit to, at most; more steps are of no use on text that has been learned by heart.",
+            rich_help_panel=_FIT,
+        ),
+    ] = 512,
     text: options.Text = None,
     text_field: options.TextField = "text",
     audit: Annotated[
@@ -98,9 +107,14 @@ def export_command(
     chosen = ExportSettings(
         how=how,
         distillation=DistillationSettings(
-            rank=rank, steps=steps, learning_rate=learning_rate, target_kl=target_kl, seed=settings.seed
+            rank=rank,
+            steps=steps,
+            learning_rate=learning_rate,
+            rows=rows,
+            target_kl=target_kl,
+            seed=settings.seed,
         ),
-        text=TextSettings(source=text, field=text_field),
+        text=TextSettings(source=text, field=text_field, fit_windows=windows),
         audit=audited,
         force=force,
     )
