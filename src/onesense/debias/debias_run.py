@@ -172,7 +172,7 @@ class DebiasRun:
             with self.stages.stage(f"Measuring KL {budget:g}", "recipes") as progress:
                 meter = self._meter
                 strength = at_divergence(
-                    lambda share: meter.measure(tunable.groups(share)), budget, highest=_STRONGEST
+                    lambda share: meter.measure(tunable.groups(share)), budget, highest=_STRONGEST, guess=1.0
                 )
                 progress(1, 1)
             recipe = tunable.recipe(strength.strength, note=f"debias, KL budget {budget:g} nats per token")

@@ -130,6 +130,22 @@ class ModelScorer:
         twin._variants = [self._variants[number] for number in variants]
         return twin
 
+    def logits_equal(self, requests: Sequence[Request], variant: int) -> bool:
+        """Whether a variant gives some texts the logits of variant 0, to the last bit, wherever they are scored.
+
+        Args:
+            requests: The texts; those longer than the model's context do not count.
+            variant: Number of the variant.
+        """
+        encoded = encode_requests(self.model, requests)
+        texts = list(dict.fromkeys(text for text in encoded if self._fits(text)))
+        pair = self.only([0, variant])
+        for batch in pair._batches(texts, None):
+            (_, first), (_, second) = pair._passes(batch)
+            if not torch.equal(first, second):
+                return False
+        return True
+
     @property
     def shares_prefixes(self) -> bool:
         """Whether no edit keeps texts apart that begin alike: with one that does, all variants run text by text."""
