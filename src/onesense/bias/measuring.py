@@ -11,7 +11,7 @@ import numpy as np
 from onesense.bias.benchmark import Benchmark, Item, ScoredBenchmark
 from onesense.bias.metric import Floats
 from onesense.bias.scoring.requests import Scorer
-from onesense.bias.scoring.scorer import ModelScorer, ScoringSettings
+from onesense.bias.scoring.scorer import ModelScorer, PrefixMemory, ScoringSettings
 from onesense.engine.executor import Shard, plan_shards
 from onesense.errors import NotFoundError, OnesenseError
 from onesense.store.run_folder import RunFolder
@@ -79,6 +79,7 @@ class Scored:
         recipes: What its variants are: the content hash of a recipe, or None for the unedited model.
         model: Fingerprint and number format of the model.
         scoring: How texts were scored.
+        memory: Hidden states that were kept on the way.
     """
 
     run: RunFolder
@@ -86,6 +87,7 @@ class Scored:
     recipes: Sequence[str | None]
     model: tuple[str, str]
     scoring: ScoringSettings
+    memory: PrefixMemory
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -56,6 +56,7 @@ _OF_A_SEARCH = ("search", "trials")
 _STRONGEST = 2.0
 # Edits at several depths act on one another, which the first order does not see: KL comes out higher.
 _DEARER = 6.0
+_AUDIT_BYTES = 1 << 27
 
 
 class DebiasRun:
@@ -225,7 +226,9 @@ class DebiasRun:
     def audit(self, recipe: Recipe) -> Audit:
         """The held-out audit of a recipe, in a folder of its own within the run."""
         with self.timed("audit"):
-            settings = replace(self.settings.audit, seed=self.settings.seed)
+            # The proof goes on from what the audit has of the blocks before the first edit.
+            scoring = replace(self.settings.audit.scoring, prefix_bytes=_AUDIT_BYTES)
+            settings = replace(self.settings.audit, seed=self.settings.seed, scoring=scoring)
             asked = settings.suite if not settings.benchmarks else "hand-picked"
             folder = self.run.path / f"audit-{asked}-{recipe.content_hash[:8]}"
             return audit(self.model, folder, recipe=recipe, settings=settings, stages=self.stages)

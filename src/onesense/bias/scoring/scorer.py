@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 
 import numpy as np
@@ -42,13 +42,13 @@ class ScoringSettings:
         trees: Whether texts that begin alike share a pass, where the model allows it.
         resume: Whether an edited pass goes on from where its edits begin.
         prefix_bytes: Memory for hidden states kept between calls, so that another recipe on the same texts
-            need not run the model up to its hook point again.
+            need not run the model up to its hook point again; it changes no bit.
     """
 
     batch_tokens: int | None = None
     trees: bool = True
     resume: bool = True
-    prefix_bytes: int = 0
+    prefix_bytes: int = field(default=0, compare=False)
 
 
 class PrefixMemory:

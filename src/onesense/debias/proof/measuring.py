@@ -11,7 +11,7 @@ import numpy as np
 from onesense.bias.benchmarks.sampling import evenly_spaced
 from onesense.bias.measuring import Earlier, Effect, Measured, Reading, Scored, measure
 from onesense.bias.scoring.encoded import describe_prefix
-from onesense.bias.scoring.scorer import ModelScorer
+from onesense.bias.scoring.scorer import ModelScorer, ScoringSettings
 from onesense.debias.controls.calibrate import Calibrated
 from onesense.debias.divergence import KlMeter
 from onesense.debias.proof.equal_cost import at_equal_cost
@@ -19,6 +19,7 @@ from onesense.debias.proof.variants import IDENTITY, Variant
 from onesense.engine.stages import Stages
 from onesense.errors import ConfigurationError
 from onesense.model.language_model import LanguageModel
+from onesense.steer.apply import Edits
 from onesense.store.provenance import provenance
 from onesense.store.run_folder import RunFolder
 
@@ -100,13 +101,22 @@ def measure_variants(
         with terms.stages.stage(f"Equal KL: {title}", "variants") as progress:
             found = _calibrate(run, terms.meter, variants, target, progress)
         edits = [one.group(at.strength) for one, at in zip(variants, found, strict=True)]
-        scorer = ModelScorer(terms.model, [None, *edits])
+        scorer = _scorer(terms, edits)
         with terms.stages.stage(f"Scoring: {title}", "items") as progress:
             earlier = Earlier(terms.scored, _measured_before(terms.scored, variants, found))
             measured, effects = measure(
                 readings, scorer, run, progress, earlier=earlier, unchanged=_unchanged(scorer, variants, readings)
             )
     return MeasuredVariants(found[0].kl if target is None else target, variants, found, measured, effects[1:])
+
+
+def _scorer(terms: EqualTerms, edits: Sequence[Edits]) -> ModelScorer:
+    """The unedited model and the variants, with what the audit keeps of the blocks before their edits."""
+    scored, model = terms.scored, (terms.model.fingerprint, str(terms.model.dtype))
+    settings = ScoringSettings()
+    shared = scored is not None and (scored.model, scored.scoring) == (model, settings)
+    memory = scored.memory if scored is not None and shared else None
+    return ModelScorer(terms.model, [None, *edits], settings=settings, memory=memory)
 
 
 def _measured_before(
