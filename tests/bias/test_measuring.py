@@ -175,13 +175,13 @@ def test_a_variant_that_changes_nothing_is_not_run_and_the_bytes_are_the_same(
     scorer = ModelScorer(tiny_llama, [None, FIRST, same, OTHERS[0]])
     benchmark = Pairs(ITEMS_PER_SHARD + 9)
     reading = _reading(benchmark, scorer)
-    expected, (_, effects) = _measured(_reading(Pairs(ITEMS_PER_SHARD + 9), scorer), scorer, tmp_path / "whole")
+    expected, (_, effects) = _measured(
+        _reading(Pairs(ITEMS_PER_SHARD + 9), scorer), scorer, tmp_path / "whole"
+    )
     run = RunFolder.create_or_resume(tmp_path / "part", command="test", configuration={}, provenance={})
     known = Earlier(scored, {0: 0, 1: 1}) if earlier else None
     with run.lock():
-        _, again = measure(
-            [reading], scorer, run, lambda done, total: None, earlier=known, unchanged=[2]
-        )
+        _, again = measure([reading], scorer, run, lambda done, total: None, earlier=known, unchanged=[2])
     found = [path.read_bytes() for path in sorted((tmp_path / "part" / "partials").iterdir())]
     assert benchmark.asked == ([1, 1] if earlier else [3, 3])
     assert found == expected

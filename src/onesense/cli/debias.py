@@ -72,7 +72,12 @@ def debias_command(
         ),
     ] = None,
     steps: Annotated[
-        int, typer.Option("--steps", help="Steps of tuning for each budget.", rich_help_panel=_DEBIAS)
+        int,
+        typer.Option(
+            "--steps",
+            help="Steps of tuning for the middle budget; the others go on from it with half as many.",
+            rich_help_panel=_DEBIAS,
+        ),
     ] = 24,
     learning_rate: Annotated[
         float, typer.Option("--learning-rate", help="Of Adam, at its highest.", rich_help_panel=_DEBIAS)

@@ -105,7 +105,12 @@ def measure_variants(
         with terms.stages.stage(f"Scoring: {title}", "items") as progress:
             earlier = Earlier(terms.scored, _measured_before(terms.scored, variants, found))
             measured, effects = measure(
-                readings, scorer, run, progress, earlier=earlier, unchanged=_unchanged(scorer, variants, readings)
+                readings,
+                scorer,
+                run,
+                progress,
+                earlier=earlier,
+                unchanged=_unchanged(scorer, variants, readings),
             )
     return MeasuredVariants(found[0].kl if target is None else target, variants, found, measured, effects[1:])
 
