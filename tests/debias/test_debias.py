@@ -23,6 +23,7 @@ from onesense.debias.proof import prove as prove_module
 from onesense.debias.search import SearchSettings
 from onesense.debias.settings import DebiasSettings
 from onesense.debias.stored_evidence import read_found
+from onesense.debias.tunable import Tunable
 from onesense.debias.tune import TuneSettings
 from onesense.engine.stages import Silent
 from onesense.errors import ConfigurationError, IncompatibleError
@@ -130,6 +131,39 @@ def test_the_same_seed_gives_the_same_bytes_and_an_interruption_changes_nothing(
         assert (again.run.path / name).read_bytes() == (debiased.run.path / name).read_bytes()
 
 
+def test_the_other_budgets_go_on_from_the_one_that_is_tuned_first(
+    dictionaries: Dictionaries, tiny_llama: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tuned: dict[float, tuple[int, list[float]]] = {}
+
+    def halved(tunable: Tunable, _objective: Objective, *, budget: float, settings: Any, **_: Any) -> None:
+        tuned[budget] = settings.steps, tunable.change.tolist()
+        tunable.restore({"change": tunable.change.detach() / 2, "threshold": tunable.threshold.detach()})
+
+    monkeypatch.setattr(debias_run, "tune", halved)
+    work = DebiasRun(
+        tiny_llama, dictionaries, tmp_path / "run", replace(SETTINGS, thresholds=False), Silent()
+    )
+    found = work.find()
+    work.recipe(0.002, found)
+    first = read_recipe(work.run.path / recipe_file(0.01))
+    assert list(tuned) == [0.01, 0.002]
+    assert [steps for steps, _ in tuned.values()] == [4, 2]
+    assert tuned[0.01][1] == pytest.approx(work._select(0.01, found).change.tolist())
+    amounts = {(part.hook_point, edit.feature): edit.amount for part in first.parts for edit in part.edits}
+    before, selection = work._select(0.01, found), work._select(0.002, found)
+    expected = dict(zip(selection.columns.tolist(), selection.change.tolist(), strict=True))
+    common = set(expected) & set(before.columns.tolist())
+    assert common
+    for column, change in zip(before.columns.tolist(), before.change.tolist(), strict=True):
+        if column in common:
+            one = found.evidence.feature(column)
+            name = work.dictionaries[one.dictionary].hook_point.name
+            learned = amounts.get((name, one.id), 1.0) - 1 - change
+            expected[column] += (0.002 / 0.01) ** 0.5 * learned
+    assert tuned[0.002][1] == pytest.approx(list(expected.values()), rel=1e-5)
+
+
 @pytest.mark.usefixtures("biased")
 def test_the_kl_of_the_front_is_that_of_the_recipes_and_is_not_measured_again(
     dictionaries: Dictionaries,
@@ -170,8 +204,8 @@ def test_a_front_begun_is_kept(
         patch.setattr(debias_run, "select", once)
         with pytest.raises(KeyboardInterrupt):
             debias(tiny_llama, dictionaries, tmp_path / "c", settings=SETTINGS)
-    assert read_recipe(tmp_path / "c" / recipe_file(0.002)).parts
-    assert not (tmp_path / "c" / recipe_file(0.01)).exists()
+    assert read_recipe(tmp_path / "c" / recipe_file(0.01)).parts
+    assert not (tmp_path / "c" / recipe_file(0.002)).exists()
 
 
 def test_a_model_without_bias_is_told_so(
