@@ -28,7 +28,7 @@ from onesense.debias.contrasts import (
     pair_contrasts,
     people_contrasts,
 )
-from onesense.debias.controls.calibrate import at_divergence
+from onesense.debias.controls.calibrate import within_budget
 from onesense.debias.controls.documents import calibration_requests
 from onesense.debias.divergence import KlMeter
 from onesense.debias.find import Found, find, of_templates, ordinary_passages
@@ -184,7 +184,7 @@ class DebiasRun:
                 self._search(tunable, selection, found, budget)
             with self.stages.stage(f"Measuring KL {budget:g}", "recipes") as progress:
                 meter = self._meter
-                strength = at_divergence(
+                strength = within_budget(
                     lambda share: meter.measure(tunable.groups(share)), budget, highest=_STRONGEST, guess=1.0
                 )
                 progress(1, 1)

@@ -15,7 +15,7 @@ from onesense.bias.scoring.requests import Request
 from onesense.bias.scoring.scorer import ModelScorer
 from onesense.bias.suites import SUITES, suite
 from onesense.debias.controls.activations import LabelledActivations
-from onesense.debias.controls.calibrate import at_divergence, divergence_of
+from onesense.debias.controls.calibrate import at_divergence, divergence_of, within_budget
 from onesense.debias.controls.documents import (
     calibration_requests,
     documents_outside_audits,
@@ -107,6 +107,16 @@ def test_from_a_guess_no_curve_gives_more_than_the_target(heights: list[float], 
     assert found.kl <= 1.05 * (1 + 1e-9)
     assert found.reached == (abs(found.kl - 1) <= 0.05)
     assert found.kl == (curve.asked[found.strength] if found.strength else 0)
+
+
+@given(power=st.floats(0.5, 4), strongest=st.floats(0.3, 3))
+def test_a_budget_is_used_up_and_not_overdrawn(power: float, strongest: float) -> None:
+    """The whole budget is used at some strength, which the highest may not reach."""
+    found = within_budget(lambda strength: (strength / strongest) ** power, 1.0, highest=2.0, guess=1.0)
+    assert found.kl <= 1 + 1e-9
+    assert found.reached == (found.kl >= 0.95 - 1e-9)
+    if not found.reached:
+        assert found.strength == 2.0
 
 
 @pytest.mark.parametrize("near", [0.8, 1.2])

@@ -15,6 +15,7 @@ from onesense.steer.apply import Edits
 # KL of a small change grows with its square: the first guess of how it depends on the strength.
 _QUADRATIC = 2.0
 _STEEPEST = 20.0
+_MOST_UNUSED = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +117,26 @@ def at_divergence(
             break  # the last step, or no number is left in between
         before, last = last, _Point(strength, _measured(measure, strength))
     return Calibrated(best.strength, best.kl, reached=False)
+
+
+def within_budget(
+    measure: Callable[[float], float], budget: float, *, highest: float, guess: float
+) -> Calibrated:
+    """The strength at which KL uses up a budget, to 95 % at least, and does not overdraw it.
+
+    Args:
+        measure: KL at a strength above 0.
+        budget: The KL that must not be exceeded.
+        highest: The strongest that is tried; where it leaves more of the budget unused, it is the answer.
+        guess: Where to measure first.
+
+    Raises:
+        ConfigurationError, NumericalError: See ``at_divergence``.
+    """
+    unused = 0.5 * _MOST_UNUSED
+    return at_divergence(
+        measure, (1 - unused) * budget, highest=highest, guess=guess, tolerance=unused / (1 - unused)
+    )
 
 
 def _between(low: _Point, high: _Point, before: _Point, last: _Point, target: float, *, halve: bool) -> float:
