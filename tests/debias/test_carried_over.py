@@ -26,12 +26,13 @@ def test_the_middle_budget_is_first(budgets: tuple[float, ...], first: float) ->
     assert first_budget(budgets) == first
 
 
-def test_what_tuning_added_is_added_to_features_of_both() -> None:
+def test_features_of_both_get_what_tuning_added_and_the_others_shrink_as_these_did() -> None:
     before = _selection([2, 5, 9], [1.0, -0.5, 0.3])
     selection = _selection([1, 2, 9], [0.7, 1.5, 0.4])
     found = carried_over(selection, before, [0.8, -0.6, 0.0], 2.0)
+    kept = (0.8 + 0.5 * 0.6) / (1 + 0.5**2 + 0.3**2)
     assert found.columns.tolist() == [1, 2, 9]
-    assert found.change.tolist() == pytest.approx([0.7, 1.5 - 2 * 0.2, 0.4 - 2 * 0.3])
+    assert found.change.tolist() == pytest.approx([kept * 0.7, 1.5 - 2 * 0.2, 0.4 - 2 * 0.3])
     assert (found.kl, found.price) == (selection.kl, selection.price)
     assert selection.change.tolist() == [0.7, 1.5, 0.4]
 

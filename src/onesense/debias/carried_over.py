@@ -20,8 +20,8 @@ def first_budget(budgets: Sequence[float]) -> float:
 def carried_over(selection: Selection, before: Selection, tuned: Sequence[float], share: float) -> Selection:
     """A selection that begins where tuning left another.
 
-    A feature of both gets a share of what tuning added to the other's change; one of this budget only stays as it was
-    chosen.
+    A feature of both gets a share of what tuning added to the other's change. One of this budget only is made as much
+    smaller as tuning made the others, by least squares.
 
     Args:
         selection: What was chosen for a budget.
@@ -29,9 +29,14 @@ def carried_over(selection: Selection, before: Selection, tuned: Sequence[float]
         tuned: The changes that came out of that, [features of before].
         share: How much larger changes for this budget are.
     """
-    added = dict(zip(before.columns.tolist(), (np.asarray(tuned) - before.change).tolist(), strict=True))
-    correction = np.array([added.get(column, 0.0) for column in selection.columns.tolist()])
-    return replace(selection, change=selection.change + share * correction)
+    ended = np.asarray(tuned)
+    kept = float(before.change @ ended / (before.change @ before.change))
+    added = dict(zip(before.columns.tolist(), (ended - before.change).tolist(), strict=True))
+    change = [
+        chosen + share * added[column] if column in added else kept * chosen
+        for column, chosen in zip(selection.columns.tolist(), selection.change.tolist(), strict=True)
+    ]
+    return replace(selection, change=np.array(change))
 
 
 def tuned_changes(
