@@ -15,7 +15,7 @@ from onesense.bias.benchmarks.kl import KlDivergence
 from onesense.bias.measuring import ITEMS_PER_SHARD, Earlier, Reading, Scored, measure
 from onesense.bias.metric import Direction, Floats, Metric, Role, mean_of, ratio
 from onesense.bias.scoring.requests import Request, Score, Scorer
-from onesense.bias.scoring.scorer import ModelScorer, ScoringSettings
+from onesense.bias.scoring.scorer import ModelScorer, PrefixMemory, ScoringSettings
 from onesense.model.language_model import LanguageModel
 from onesense.steer.edit import Edit, Operation
 from onesense.steer.intervention import EditGroup
@@ -81,7 +81,7 @@ def scored(tiny_llama: LanguageModel, tmp_path_factory: pytest.TempPathFactory) 
     with run.lock():
         measure(readings, scorer, run, lambda done, total: None)
     model = (tiny_llama.fingerprint, str(tiny_llama.dtype))
-    return Scored(run, readings, [None, RECIPE], model, ScoringSettings())
+    return Scored(run, readings, [None, RECIPE], model, ScoringSettings(), PrefixMemory(0))
 
 
 def _reading(benchmark: Pairs, scorer: ModelScorer) -> Reading:
@@ -165,3 +165,24 @@ def test_a_shard_that_is_damaged_is_measured(
     finally:
         damaged.write_bytes(whole)
     assert benchmark.asked == [1, 3]
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+def test_a_variant_that_changes_nothing_is_not_run_and_the_bytes_are_the_same(
+    tiny_llama: LanguageModel, scored: Scored, tmp_path: Path, earlier: bool
+) -> None:
+    same = _group("blocks.1.hook_resid_pre", 1.0)
+    scorer = ModelScorer(tiny_llama, [None, FIRST, same, OTHERS[0]])
+    benchmark = Pairs(ITEMS_PER_SHARD + 9)
+    reading = _reading(benchmark, scorer)
+    expected, (_, effects) = _measured(
+        _reading(Pairs(ITEMS_PER_SHARD + 9), scorer), scorer, tmp_path / "whole"
+    )
+    run = RunFolder.create_or_resume(tmp_path / "part", command="test", configuration={}, provenance={})
+    known = Earlier(scored, {0: 0, 1: 1}) if earlier else None
+    with run.lock():
+        _, again = measure([reading], scorer, run, lambda done, total: None, earlier=known, unchanged=[2])
+    found = [path.read_bytes() for path in sorted((tmp_path / "part" / "partials").iterdir())]
+    assert benchmark.asked == ([1, 1] if earlier else [3, 3])
+    assert found == expected
+    assert again == effects

@@ -56,7 +56,7 @@ def test_a_dictionary_that_fails_its_check_stops_the_run(
     def fails(*_args: object, **_options: object) -> None:
         raise SelfCheckError("The dictionary does not fit.", hint="Wrong layer?")
 
-    monkeypatch.setattr("onesense.sae.check.self_check", fails)
+    monkeypatch.setattr("onesense.sae.check.self_checks", fails)
     run = tmp_path / "run"
     outcome = onesense("debias", gpt2_folder, "--sae-path", sae_folder, "--run-folder", run)
     assert outcome.code == 5

@@ -24,7 +24,7 @@ from onesense.model.capture import capture
 from onesense.model.hook_points import HookPoint
 from onesense.model.language_model import LanguageModel
 from onesense.sae.activations import usable_positions
-from onesense.sae.check import GENERIC_FVU, SelfCheck, bounds_of, neighbours_of, self_check
+from onesense.sae.check import GENERIC_FVU, SelfCheck, bounds_of, neighbours_of, self_check, self_checks
 from onesense.sae.dictionary import Architecture, Dictionary, Normalization, Origin
 from onesense.text.corpus import Document
 from onesense.text.windows import batch_windows, iter_windows
@@ -281,6 +281,34 @@ def test_activations_that_are_not_finite(tiny_llama: LanguageModel) -> None:
             self_check(tiny_llama, random_dictionary(d_in=32), DOCUMENTS, tokens=50)
     finally:
         handle.remove()
+
+
+def test_several_are_checked_in_one_pass_with_the_same_numbers(
+    tiny_llama: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    several = [
+        random_dictionary(d_in=32, seed=layer, hook_point=HookPoint(layer, "hook_resid_post"))
+        for layer in (0, 2, 1)
+    ]
+    alone = [self_check(tiny_llama, one, DOCUMENTS, tokens=50, force=True) for one in several]
+    passes = []
+    plain = tiny_llama.hf.base_model.forward
+
+    def counted(*arguments: object, **named: object) -> object:
+        passes.append(1)
+        return plain(*arguments, **named)
+
+    monkeypatch.setattr(tiny_llama.hf.base_model, "forward", counted)
+    monkeypatch.setattr("onesense.sae.check._causes", lambda *_arguments: [])
+    together = self_checks(tiny_llama, several, DOCUMENTS, tokens=50, force=True)
+    assert [one[:4] for one in together] == [one[:4] for one in alone]
+    assert len(passes) == 1
+
+
+def test_the_first_of_several_that_does_not_fit_is_told(tiny_llama: LanguageModel) -> None:
+    wide = random_dictionary(d_in=12, origin=Origin(model_name="gpt2-small"))
+    with pytest.raises(IncompatibleError, match="reads 12 numbers"):
+        self_checks(tiny_llama, [random_dictionary(d_in=32), wide], DOCUMENTS, tokens=50, force=True)
 
 
 def test_bos_and_outliers_do_not_count(tiny_llama: LanguageModel) -> None:

@@ -12,7 +12,7 @@ from onesense.bias.evaluate import correct_family, evaluate
 from onesense.bias.measuring import Effect, Measured, Reading, Scored, measure, read_items
 from onesense.bias.results import AuditResult, BenchmarkResult
 from onesense.bias.scoring.encoded import describe_prefix
-from onesense.bias.scoring.scorer import ModelScorer, ScoringSettings
+from onesense.bias.scoring.scorer import ModelScorer, PrefixMemory, ScoringSettings
 from onesense.bias.suites import chosen, suite
 from onesense.engine.stages import Silent, Stages
 from onesense.errors import ConfigurationError, NotFoundError
@@ -112,7 +112,8 @@ def audit(
     if against is not None and recipe is None:
         raise ConfigurationError("There is nothing to compare with it.", hint="Give a recipe too (--recipe).")
     variants = [against] if recipe is None else [against, recipe]
-    scorer = ModelScorer(model, variants, settings=settings.scoring, force=settings.force)
+    memory = PrefixMemory(settings.scoring.prefix_bytes)
+    scorer = ModelScorer(model, variants, settings=settings.scoring, force=settings.force, memory=memory)
     with stages.stage("Reading benchmarks", "sets"), recording() as data:
         readings, skipped = read_items(settings.chosen(), scorer)
     if not readings:
@@ -133,7 +134,7 @@ def audit(
     corrected = correct_family(results)
     notes = _notes(model, variants, effects, settings)
     result = _result(model, variants, settings, corrected, skipped, notes, data)
-    scored = None if settings.force else _scored(model, run, readings, variants, settings)
+    scored = None if settings.force else _scored(model, run, readings, variants, settings, memory)
     return Audit(run, result, measured, scored)
 
 
@@ -202,9 +203,10 @@ def _scored(
     readings: Sequence[Reading],
     variants: Sequence[Recipe | None],
     settings: AuditSettings,
+    memory: PrefixMemory,
 ) -> Scored:
     recipes = [None if one is None else one.content_hash for one in variants]
-    return Scored(run, readings, recipes, (model.fingerprint, str(model.dtype)), settings.scoring)
+    return Scored(run, readings, recipes, (model.fingerprint, str(model.dtype)), settings.scoring, memory)
 
 
 def _dtype(model: LanguageModel) -> str:

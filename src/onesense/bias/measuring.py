@@ -11,7 +11,7 @@ import numpy as np
 from onesense.bias.benchmark import Benchmark, Item, ScoredBenchmark
 from onesense.bias.metric import Floats
 from onesense.bias.scoring.requests import Scorer
-from onesense.bias.scoring.scorer import ModelScorer, ScoringSettings
+from onesense.bias.scoring.scorer import ModelScorer, PrefixMemory, ScoringSettings
 from onesense.engine.executor import Shard, plan_shards
 from onesense.errors import NotFoundError, OnesenseError
 from onesense.store.run_folder import RunFolder
@@ -79,6 +79,7 @@ class Scored:
         recipes: What its variants are: the content hash of a recipe, or None for the unedited model.
         model: Fingerprint and number format of the model.
         scoring: How texts were scored.
+        memory: Hidden states that were kept on the way.
     """
 
     run: RunFolder
@@ -86,6 +87,7 @@ class Scored:
     recipes: Sequence[str | None]
     model: tuple[str, str]
     scoring: ScoringSettings
+    memory: PrefixMemory
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -153,6 +155,7 @@ def measure(
     progress: Callable[[int, int | None], None],
     *,
     earlier: Earlier | None = None,
+    unchanged: Sequence[int] = (),
 ) -> tuple[list[Measured], list[Effect]]:
     """Measure every benchmark, shard by shard; shards that the run folder holds are not measured again.
 
@@ -164,6 +167,7 @@ def measure(
         run: Where shards are kept; it is locked by the caller.
         progress: Told how many items are done, and how many there are.
         earlier: Variants that another run measured: where it has a benchmark, only the others are run.
+        unchanged: Variants that give the logits of variant 0: its columns are theirs, and they are not run.
 
     Raises:
         OnesenseError: Scoring failed; the message names the benchmark.
@@ -181,7 +185,7 @@ def measure(
             tensors = run.read_shard(first + shard.index)
             if tensors is None:
                 known = earlier.read(elsewhere, shard)
-                tensors = _measure_shard(reading, shard, scorer, known, earlier.variants)
+                tensors = _measure_shard(reading, shard, scorer, known, earlier.variants, unchanged)
                 run.write_shard(first + shard.index, tensors)
             effect = tensors.pop(_EFFECT)
             effects = np.stack(
@@ -201,11 +205,15 @@ def _measure_shard(
     scorer: ModelScorer,
     known: dict[str, Floats] | None,
     variants: Mapping[int, int],
+    unchanged: Sequence[int],
 ) -> dict[str, Floats]:
-    """The columns of each variant and what its edits did; those of ``variants`` are taken from ``known``."""
+    """The columns of each variant and what its edits did.
+
+    Those of ``variants`` are taken from ``known``, and those of ``unchanged`` are the columns of variant 0.
+    """
     taken = variants if known is not None else {}
-    rest = [number for number in range(scorer.n_variants) if number not in taken]
-    if taken:
+    rest = [number for number in range(scorer.n_variants) if number not in taken and number not in unchanged]
+    if len(rest) < scorer.n_variants:
         scorer = scorer.only(rest)
     scorer.take_effects()  # a shard's bytes do not depend on what was scored before it
     try:
@@ -227,6 +235,9 @@ def _measure_shard(
                 if name.startswith(start)
             }
             effects[variant] = tuple(known[_EFFECT][there].tolist())
+    for variant in unchanged:
+        tensors |= {f"{variant}/{name[2:]}": column for name, column in tensors.items() if name[:2] == "0/"}
+        effects[variant] = (0, 0.0)
     return {**tensors, _EFFECT: np.array([effects[number] for number in sorted(effects)], dtype=np.float64)}
 
 

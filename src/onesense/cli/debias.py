@@ -72,7 +72,12 @@ def debias_command(
         ),
     ] = None,
     steps: Annotated[
-        int, typer.Option("--steps", help="Steps of tuning for each budget.", rich_help_panel=_DEBIAS)
+        int,
+        typer.Option(
+            "--steps",
+            help="Steps of tuning for the middle budget; the others go on from it with half as many.",
+            rich_help_panel=_DEBIAS,
+        ),
     ] = 24,
     learning_rate: Annotated[
         float, typer.Option("--learning-rate", help="Of Adam, at its highest.", rich_help_panel=_DEBIAS)
@@ -191,10 +196,10 @@ def _folder(model: str, dictionaries: list[Dictionary], seed: int) -> Path:
 
 def _check(model: LanguageModel, dictionaries: list[Dictionary], *, force: bool) -> None:
     from onesense.cli.console import note, warn
-    from onesense.sae.check import self_check
+    from onesense.sae.check import self_checks
 
-    for dictionary in dictionaries:
-        check = self_check(model, dictionary, force=force)
+    checks = self_checks(model, dictionaries, force=force)
+    for dictionary, check in zip(dictionaries, checks, strict=True):
         note(f"Self-check of {dictionary.hook_point}: L0 {check.l0:.1f}, FVU {check.fvu:.3f}")
         for finding in check.findings:
             warn(finding)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from onesense.bias.benchmarks.occupations import METRICS as OCCUPATION_METRICS
 from onesense.bias.results import AuditResult
 from onesense.bias.scoring.passes import first_block
 from onesense.bias.statistics.estimate import estimate
+from onesense.debias.carried_over import carried_over, first_budget, tuned_changes
 from onesense.debias.continuations import continuations
 from onesense.debias.contrasts import (
     Contrast,
@@ -26,7 +28,7 @@ from onesense.debias.contrasts import (
     pair_contrasts,
     people_contrasts,
 )
-from onesense.debias.controls.calibrate import at_divergence
+from onesense.debias.controls.calibrate import within_budget
 from onesense.debias.controls.documents import calibration_requests
 from onesense.debias.divergence import KlMeter
 from onesense.debias.find import Found, find, of_templates, ordinary_passages
@@ -56,6 +58,9 @@ _OF_A_SEARCH = ("search", "trials")
 _STRONGEST = 2.0
 # Edits at several depths act on one another, which the first order does not see: KL comes out higher.
 _DEARER = 6.0
+_AUDIT_BYTES = 1 << 27
+# Share of the steps that a budget takes which begins where another was tuned to.
+_LATER_STEPS = 0.5
 
 
 class DebiasRun:
@@ -66,6 +71,7 @@ class DebiasRun:
         settings: What is wanted.
         dictionaries: One for each hook point, the earliest first.
         search: How amounts are found; never ``auto``.
+        first_budget: The budget that is tuned first; the others go on from it.
         screen: How many senses features have, where that was measured.
         seconds: How long each step took, over all calls.
     """
@@ -91,7 +97,9 @@ class DebiasRun:
         self.search = search_for(settings.search, self.dictionaries)
         self.screen = read_screen(settings.senses, self.dictionaries)
         self.seconds: dict[str, float] = {}
+        self.first_budget = first_budget(settings.budgets)
         self._kl: dict[str, float] = {}
+        self._selections: dict[float, Selection] = {}
         self.start = min(first_block(one.hook_point) for one in self.dictionaries)
         self.run = RunFolder.create_or_resume(
             run_folder,
@@ -160,9 +168,14 @@ class DebiasRun:
         path = self.run.path / recipe_file(budget)
         if path.exists():
             return read_recipe(path)
+        goes_on = budget != self.first_budget and self.search is not Search.TRIALS
+        if goes_on:
+            self.recipe(self.first_budget, found)
         with self.timed(f"tune {budget:g}"):
             with self.stages.stage(f"Choosing features, KL {budget:g}", "choices") as progress:
                 selection = self._select(budget, found)
+                if goes_on:
+                    selection = self._begun(selection, budget, found)
                 progress(1, 1)
             tunable = self._tunable(selection, found)
             if self.search is not Search.TRIALS:
@@ -171,8 +184,8 @@ class DebiasRun:
                 self._search(tunable, selection, found, budget)
             with self.stages.stage(f"Measuring KL {budget:g}", "recipes") as progress:
                 meter = self._meter
-                strength = at_divergence(
-                    lambda share: meter.measure(tunable.groups(share)), budget, highest=_STRONGEST
+                strength = within_budget(
+                    lambda share: meter.measure(tunable.groups(share)), budget, highest=_STRONGEST, guess=1.0
                 )
                 progress(1, 1)
             recipe = tunable.recipe(strength.strength, note=f"debias, KL budget {budget:g} nats per token")
@@ -225,7 +238,9 @@ class DebiasRun:
     def audit(self, recipe: Recipe) -> Audit:
         """The held-out audit of a recipe, in a folder of its own within the run."""
         with self.timed("audit"):
-            settings = replace(self.settings.audit, seed=self.settings.seed)
+            # The proof goes on from what the audit has of the blocks before the first edit.
+            scoring = replace(self.settings.audit.scoring, prefix_bytes=_AUDIT_BYTES)
+            settings = replace(self.settings.audit, seed=self.settings.seed, scoring=scoring)
             asked = settings.suite if not settings.benchmarks else "hand-picked"
             folder = self.run.path / f"audit-{asked}-{recipe.content_hash[:8]}"
             return audit(self.model, folder, recipe=recipe, settings=settings, stages=self.stages)
@@ -274,13 +289,23 @@ class DebiasRun:
             )
         return tuple(notes)
 
+    def _begun(self, selection: Selection, budget: float, found: Found) -> Selection:
+        """The selection, from where the first budget was tuned to."""
+        before = self._select(self.first_budget, found)
+        features = [found.evidence.feature(int(column)) for column in before.columns]
+        tuned = tuned_changes(self.recipe(self.first_budget, found), features, self.dictionaries)
+        # KL grows with the square of a change.
+        return carried_over(selection, before, tuned, math.sqrt(budget / self.first_budget))
+
     def _select(self, budget: float, found: Found) -> Selection:
-        return select(
-            found.evidence,
-            kl_budget=budget,
-            max_features=self.settings.max_features,
-            allowed=found.allowed,
-        )
+        if budget not in self._selections:
+            self._selections[budget] = select(
+                found.evidence,
+                kl_budget=budget,
+                max_features=self.settings.max_features,
+                allowed=found.allowed,
+            )
+        return self._selections[budget]
 
     def _tunable(self, selection: Selection, found: Found) -> Tunable:
         return Tunable(
@@ -293,7 +318,10 @@ class DebiasRun:
         )
 
     def _tune(self, tunable: Tunable, selection: Selection, budget: float) -> None:
-        settings = replace(self.settings.tune, price=_DEARER * selection.price)
+        steps = self.settings.tune.steps
+        if budget != self.first_budget:
+            steps = math.ceil(steps * _LATER_STEPS)
+        settings = replace(self.settings.tune, steps=steps, price=_DEARER * selection.price)
         with self.stages.stage(f"Tuning, KL {budget:g}", "steps") as progress:
 
             def told(report: StepReport) -> None:

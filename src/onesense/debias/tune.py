@@ -30,7 +30,7 @@ class TuneSettings:
     """How amounts are learned.
 
     Attributes:
-        steps: Steps for each budget.
+        steps: Steps; in a run of debias those of the middle budget, from which the others go on with half as many.
         learning_rate: Of Adam, at its highest.
         facts_weight: What a squared nat of margin lost costs, beside the bias, which begins at 1.
         price: What a nat per token of divergence costs to begin with; it rises where the budget is overdrawn

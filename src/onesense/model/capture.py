@@ -66,10 +66,17 @@ def capture(model: LanguageModel, batch: TokenBatch, points: Sequence[HookPoint]
     Raises:
         HookPointError: A hook point does not exist in this model, or its module never ran.
     """
+    return capture_with(model, forward_arguments(batch), points)
+
+
+def capture_with(
+    model: LanguageModel, arguments: dict[str, Any], points: Sequence[HookPoint]
+) -> dict[HookPoint, Tensor]:
+    """See ``capture``; the pass is told by its keyword arguments."""
     wanted = list(dict.fromkeys(points))
     found: dict[HookPoint, Tensor] = {}
     with torch.no_grad(), reading(model, wanted, found, stop=True), suppress(_Captured):
-        model.hf.base_model(**forward_arguments(batch))
+        model.hf.base_model(**arguments)
     missing = [point.name for point in wanted if point not in found]
     if missing:
         raise HookPointError(

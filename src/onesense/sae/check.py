@@ -7,7 +7,7 @@ keeps; and whether a neighbouring layer, or the other choice of centring, would 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -123,6 +123,34 @@ def self_check(
         ConfigurationError: The text holds no token.
         NumericalError: NaN or infinity in the activations.
     """
+    return self_checks(model, [dictionary], documents, tokens=tokens, force=force)[0]
+
+
+def self_checks(
+    model: LanguageModel,
+    dictionaries: Sequence[Dictionary],
+    documents: Iterable[Document] | None = None,
+    *,
+    tokens: int = 2000,
+    force: bool = False,
+) -> list[SelfCheck]:
+    """``self_check`` of several dictionaries, from one pass over the text to the last of their hook points.
+
+    Raises:
+        SelfCheckError: The first of them that does not fit.
+        OnesenseError: See ``self_check``.
+    """
+    near: dict[HookPoint, list[HookPoint]] = {}
+    for dictionary in dictionaries:
+        width = _width(model, dictionary)
+        near[dictionary.hook_point] = _resolvable(model, neighbours_of(dictionary.hook_point), width)
+    windows = _windows(model, documents if documents is not None else read_documents(), tokens)
+    found = _activations(model, windows, near)
+    return [_checked(model, one, windows, found[one.hook_point], force=force) for one in dictionaries]
+
+
+def _width(model: LanguageModel, dictionary: Dictionary) -> int:
+    """How wide the dictionary's hook point is; the dictionary is as wide."""
     point = dictionary.hook_point
     width = model.resolve(point).width
     if width != dictionary.d_in:
@@ -133,10 +161,18 @@ def self_check(
             f"{width}.{trained_on}",
             hint="Choose a dictionary that was trained on this model.",
         )
-    windows = _windows(model, documents if documents is not None else read_documents(), tokens)
-    neighbours = _resolvable(model, neighbours_of(point), width)
-    found = _activations(model, windows, point, neighbours)
-    metrics = measure(dictionary, found[point])
+    return width
+
+
+def _checked(
+    model: LanguageModel,
+    dictionary: Dictionary,
+    windows: Sequence[Window],
+    found: dict[HookPoint, Tensor],
+    *,
+    force: bool,
+) -> SelfCheck:
+    metrics = measure(dictionary, found[dictionary.hook_point])
     bounds = bounds_of(dictionary)
     findings = _outside(metrics.l0, metrics.fvu, bounds)
     faults = _silent_faults(dictionary, found, bounds)
@@ -228,7 +264,7 @@ def _causes(
     own = dictionary.hook_point
     sites = [HookPoint(own.layer, suffix) for suffix in _OTHER_SITES if suffix != own.suffix]
     resolvable = _resolvable(model, sites, dictionary.d_in)
-    elsewhere = {**found, **_activations(model, windows, own, resolvable)}
+    elsewhere = {**found, **_activations(model, windows, {own: resolvable})[own]}
     rows = _sample(elsewhere.pop(own))
     as_loaded = read_as("", dictionary, rows)
     readings = other_readings(dictionary, rows, {point: _sample(other) for point, other in elsewhere.items()})
@@ -277,22 +313,34 @@ def _windows(model: LanguageModel, documents: Iterable[Document], tokens: int) -
 
 
 def _activations(
-    model: LanguageModel, windows: Sequence[Window], own: HookPoint, others: Sequence[HookPoint]
-) -> dict[HookPoint, Tensor]:
-    """Activations at several hook points on the positions that count at `own`, [n, d_in] each, float32."""
-    kept: dict[HookPoint, list[Tensor]] = {point: [] for point in (own, *others)}
+    model: LanguageModel, windows: Sequence[Window], near: Mapping[HookPoint, Sequence[HookPoint]]
+) -> dict[HookPoint, dict[HookPoint, Tensor]]:
+    """For each hook point its activations and those at some others, on the positions that count at it.
+
+    Returns:
+        For each hook point, by hook point, float32 [n, d_in]; others with NaN or infinity are left out.
+    """
+    kept: dict[HookPoint, dict[HookPoint, list[Tensor]]] = {
+        own: {point: [] for point in (own, *others)} for own, others in near.items()
+    }
+    wanted = list(dict.fromkeys(point for points in kept.values() for point in points))
     for start in range(0, len(windows), _WINDOWS_PER_BATCH):
         batch = batch_windows(model, windows[start : start + _WINDOWS_PER_BATCH])
-        read = capture(model, batch, list(kept))
-        if not read[own][batch.content].isfinite().all():
-            raise NumericalError(
-                f"The activations of `{model.name}` at {own} hold NaN or infinity.",
-                hint="Load the model in float32 or bfloat16.",
-            )
-        usable = usable_positions(read[own], batch.content)
-        for point, rows in kept.items():
-            rows.append(read[point][usable].float())
-    found = {point: torch.cat(rows) for point, rows in kept.items()}
+        read = capture(model, batch, wanted)
+        for own, points in kept.items():
+            if not read[own][batch.content].isfinite().all():
+                raise NumericalError(
+                    f"The activations of `{model.name}` at {own} hold NaN or infinity.",
+                    hint="Load the model in float32 or bfloat16.",
+                )
+            usable = usable_positions(read[own], batch.content)
+            for point, rows in points.items():
+                rows.append(read[point][usable].float())
+    return {own: _finite(own, points) for own, points in kept.items()}
+
+
+def _finite(own: HookPoint, kept: Mapping[HookPoint, Sequence[Tensor]]) -> dict[HookPoint, Tensor]:
+    found = {point: torch.cat(list(rows)) for point, rows in kept.items()}
     found = {point: rows for point, rows in found.items() if rows.isfinite().all()}
     if found[own].shape[0] == 0:
         raise ConfigurationError(

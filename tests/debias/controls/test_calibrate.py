@@ -15,7 +15,7 @@ from onesense.bias.scoring.requests import Request
 from onesense.bias.scoring.scorer import ModelScorer
 from onesense.bias.suites import SUITES, suite
 from onesense.debias.controls.activations import LabelledActivations
-from onesense.debias.controls.calibrate import at_divergence, divergence_of
+from onesense.debias.controls.calibrate import at_divergence, divergence_of, within_budget
 from onesense.debias.controls.documents import (
     calibration_requests,
     documents_outside_audits,
@@ -77,6 +77,60 @@ def test_no_curve_gives_more_than_the_target(
         assert (found.strength, found.reached) == (1.0, False)
 
 
+@given(
+    factor=POSITIVE,
+    power=st.floats(0.3, 6),
+    target=POSITIVE,
+    highest=st.floats(0.1, 4),
+    share=st.floats(0.01, 1),
+)
+def test_a_power_law_is_found_from_a_guess_too(
+    factor: float, power: float, target: float, highest: float, share: float
+) -> None:
+    curve = Counted(lambda strength: factor * strength**power)
+    found = at_divergence(curve, target, highest=highest, guess=share * highest)
+    assert len(curve.asked) <= 12
+    assert next(iter(curve.asked)) == share * highest
+    if factor * highest**power >= 0.95 * target:
+        assert found.reached
+        assert abs(found.kl - target) <= 0.05 * target * (1 + 1e-9)
+    else:
+        assert (found.strength, found.reached) == (highest, False)
+
+
+@given(heights=st.lists(st.floats(0, 10), min_size=1, max_size=6), guess=st.floats(0.01, 1))
+def test_from_a_guess_no_curve_gives_more_than_the_target(heights: list[float], guess: float) -> None:
+    knots = np.linspace(0, 1, len(heights) + 1)
+    curve = Counted(lambda strength: float(np.interp(strength, knots, [0.0, *heights])))
+    found = at_divergence(curve, 1.0, guess=guess)
+    assert len(curve.asked) <= 12
+    assert found.kl <= 1.05 * (1 + 1e-9)
+    assert found.reached == (abs(found.kl - 1) <= 0.05)
+    assert found.kl == (curve.asked[found.strength] if found.strength else 0)
+
+
+@given(power=st.floats(0.5, 4), strongest=st.floats(0.3, 3))
+def test_a_budget_is_used_up_and_not_overdrawn(power: float, strongest: float) -> None:
+    """The whole budget is used at some strength, which the highest may not reach."""
+    found = within_budget(lambda strength: (strength / strongest) ** power, 1.0, highest=2.0, guess=1.0)
+    assert found.kl <= 1 + 1e-9
+    assert found.reached == (found.kl >= 0.95 - 1e-9)
+    if not found.reached:
+        assert found.strength == 2.0
+
+
+@pytest.mark.parametrize("near", [0.8, 1.2])
+def test_a_good_guess_saves_measurements(near: float) -> None:
+    def curve(strength: float) -> float:
+        return 0.01 * strength**2.2
+
+    plain, guessed = Counted(curve), Counted(curve)
+    target = curve(near)
+    assert at_divergence(plain, target, highest=2.0).reached
+    assert at_divergence(guessed, target, highest=2.0, guess=1.0).reached
+    assert len(guessed.asked) == 2 < len(plain.asked)
+
+
 @given(at=st.floats(0.001, 0.999), target=st.floats(0.1, 0.9))
 def test_a_jump_over_the_target_ends_below_it(at: float, target: float) -> None:
     found = at_divergence(lambda strength: 2.0 if strength >= at else 0.01 * strength, target)
@@ -109,10 +163,12 @@ def test_nan_is_told() -> None:
         (0.1, {"highest": 0.0}),
         (0.1, {"tolerance": 1.0}),
         (0.1, {"steps": 0}),
+        (0.1, {"guess": 1.5}),
+        (0.1, {"guess": 0.0}),
     ],
 )
 def test_bad_arguments_are_refused(target: float, settings: dict[str, float]) -> None:
-    with pytest.raises(ConfigurationError, match="target|highest|tolerance|steps"):
+    with pytest.raises(ConfigurationError, match="target|highest|tolerance|steps|guess"):
         at_divergence(lambda strength: strength, target, **settings)  # type: ignore[arg-type]
 
 

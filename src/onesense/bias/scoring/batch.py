@@ -88,6 +88,14 @@ class ScoringBatch:
         """The nodes from which scored steps go, sorted: the only ones whose logits are wanted, [wanted]."""
         return np.unique(self.origin[self.scored])
 
+    def nodes_to(self, span: Span) -> Ints:
+        """The nodes of a text, from its first token to the one before its last, [tokens - 1]."""
+        nodes, step = [], span.last
+        while step >= 0:
+            nodes.append(int(self.origin[step]))
+            step = int(self.previous[step])
+        return np.array(nodes[::-1], dtype=np.int64)
+
     def mask(self, dtype: torch.dtype) -> Tensor | None:
         """For a tree what is added to attention scores, [1, 1, nodes, nodes]; None for rows padded on the right."""
         if not self.tree:

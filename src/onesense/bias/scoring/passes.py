@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from onesense.bias.scoring.batch import ScoringBatch
 from onesense.errors import NumericalError
+from onesense.model.capture import capture_with
 from onesense.model.hook_points import HookPoint
 from onesense.model.hooks import model_lock
 from onesense.model.language_model import LanguageModel
@@ -109,6 +110,17 @@ def read_inputs(model: LanguageModel, batch: ScoringBatch, blocks: Sequence[int]
     ):
         model.hf.base_model(**forward_arguments(model, batch))
     return found
+
+
+def read_points(
+    model: LanguageModel, batch: ScoringBatch, points: Sequence[HookPoint]
+) -> dict[HookPoint, Tensor]:
+    """Activations at some hook points, [rows, columns, width], from a pass that stops at the last of them.
+
+    Raises:
+        HookPointError: A hook point does not exist in this model, or its module never ran.
+    """
+    return capture_with(model, forward_arguments(model, batch), points)
 
 
 def forward_arguments(model: LanguageModel, batch: ScoringBatch) -> dict[str, Any]:

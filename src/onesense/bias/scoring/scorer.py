@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 
 import numpy as np
@@ -42,13 +42,13 @@ class ScoringSettings:
         trees: Whether texts that begin alike share a pass, where the model allows it.
         resume: Whether an edited pass goes on from where its edits begin.
         prefix_bytes: Memory for hidden states kept between calls, so that another recipe on the same texts
-            need not run the model up to its hook point again.
+            need not run the model up to its hook point again; it changes no bit.
     """
 
     batch_tokens: int | None = None
     trees: bool = True
     resume: bool = True
-    prefix_bytes: int = 0
+    prefix_bytes: int = field(default=0, compare=False)
 
 
 class PrefixMemory:
@@ -129,6 +129,22 @@ class ModelScorer:
         twin = copy(self)
         twin._variants = [self._variants[number] for number in variants]
         return twin
+
+    def logits_equal(self, requests: Sequence[Request], variant: int) -> bool:
+        """Whether a variant gives some texts the logits of variant 0, to the last bit, wherever they are scored.
+
+        Args:
+            requests: The texts; those longer than the model's context do not count.
+            variant: Number of the variant.
+        """
+        encoded = encode_requests(self.model, requests)
+        texts = list(dict.fromkeys(text for text in encoded if self._fits(text)))
+        pair = self.only([0, variant])
+        for batch in pair._batches(texts, None):
+            (_, first), (_, second) = pair._passes(batch)
+            if not torch.equal(first, second):
+                return False
+        return True
 
     @property
     def shares_prefixes(self) -> bool:

@@ -14,17 +14,21 @@ import torch
 from torch import Tensor
 
 from onesense.bias.benchmarks.gender_facts import Fact
+from onesense.bias.scoring.batch import row_batches, tree_batches
+from onesense.bias.scoring.encoded import Encoded
+from onesense.bias.scoring.layout import layout_of
+from onesense.bias.scoring.passes import read_points
 from onesense.debias.controls.text_pairs import TextPair, fact_pairs
 from onesense.errors import ConfigurationError, IncompatibleError, NumericalError
 from onesense.model.capture import capture
 from onesense.model.hook_points import HookPoint
 from onesense.model.language_model import LanguageModel
-from onesense.model.tokens import encode_texts, pad_batch
+from onesense.model.tokens import encode_texts
 from onesense.sae.activations import usable_positions
 from onesense.text.corpus import Document
 from onesense.text.windows import batch_windows, iter_windows
 
-_TEXTS_PER_BATCH = 16
+_TOKENS_PER_PASS = 512
 _WINDOWS_PER_BATCH = 8
 
 
@@ -229,15 +233,18 @@ def _read(
     rows: Sequence[list[int]],
     places: Sequence[list[int]],
 ) -> dict[HookPoint, list[Tensor]]:
-    """For each hook point and row the activations at its places, [places, width]."""
+    """For each hook point and row the activations at its places, [places, width]; rows that begin alike share them."""
+    # The last id of a scored text is never run, so a token stands there in its place.
+    texts = {row: Encoded((*ids, ids[-1]), 1) for row, ids in enumerate(rows)}
+    layout = layout_of(model)
+    longest = max((len(text.ids) for text in texts.values()), default=0)
+    tree = layout.trees and longest <= layout.longest_tree
     found: dict[HookPoint, list[Tensor]] = {point: [torch.empty(0)] * len(rows) for point in points}
-    order = sorted(range(len(rows)), key=lambda row: len(rows[row]))
-    for start in range(0, len(order), _TEXTS_PER_BATCH):
-        some = order[start : start + _TEXTS_PER_BATCH]
-        for point, activations in capture(
-            model, pad_batch(model, [rows[row] for row in some]), points
-        ).items():
-            values = activations.to("cpu", torch.float32)
-            for index, row in enumerate(some):
-                found[point][row] = values[index, places[row]]
+    for batch in tree_batches(texts, _TOKENS_PER_PASS) if tree else row_batches(texts, _TOKENS_PER_PASS):
+        activations = read_points(model, batch, points)
+        nodes = [(span.text, batch.nodes_to(span)[places[span.text]]) for span in batch.spans]
+        for point, values in activations.items():
+            flat = values.to("cpu", torch.float32).flatten(0, 1)
+            for row, chosen in nodes:
+                found[point][row] = flat[torch.from_numpy(chosen)]
     return found

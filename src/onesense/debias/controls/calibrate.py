@@ -15,6 +15,7 @@ from onesense.steer.apply import Edits
 # KL of a small change grows with its square: the first guess of how it depends on the strength.
 _QUADRATIC = 2.0
 _STEEPEST = 20.0
+_MOST_UNUSED = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,7 @@ def at_divergence(
     target: float,
     *,
     highest: float = 1.0,
+    guess: float | None = None,
     tolerance: float = 0.05,
     steps: int = 12,
 ) -> Calibrated:
@@ -79,6 +81,7 @@ def at_divergence(
         measure: KL at a strength above 0. For several targets, one that remembers (``functools.cache``).
         target: The KL wanted, in the unit of ``measure``.
         highest: The strongest that is tried.
+        guess: Where to measure first, no higher than that; None for the highest. A good one saves measurements.
         tolerance: How far KL may be off, as a share of the target.
         steps: How often to measure, at most.
 
@@ -91,38 +94,70 @@ def at_divergence(
         ConfigurationError: An argument is out of range.
         NumericalError: KL is NaN.
     """
-    _check(target, highest, tolerance, steps)
+    _check(target, highest, guess, tolerance, steps)
     low = best = _Point(0.0, 0.0)
-    high = before = last = _Point(highest, _measured(measure, highest))
-    if last.kl < target * (1 - tolerance):
-        return Calibrated(last.strength, last.kl, reached=False)
+    high: _Point | None = None  # the weakest that is known to cost too much
+    first = highest if guess is None else guess
+    before = last = _Point(first, _measured(measure, first))
     for turn in range(1, steps + 1):
         if abs(last.kl - target) <= target * tolerance:
             return Calibrated(last.strength, last.kl, reached=True)
         if last.kl > target:
             high = last
+        elif last.strength == highest:
+            return Calibrated(last.strength, last.kl, reached=False)
         else:
             low, best = last, max(best, last, key=lambda point: point.kl)
-        strength = _between(low, high, before, last, target, halve=turn % 3 == 0)
-        if turn == steps or not low.strength < strength < high.strength:
+        if high is None:
+            strength = highest if turn > 1 else min(highest, _along(before, last, target))
+        else:
+            strength = _between(low, high, before, last, target, halve=turn % 3 == 0)
+        inside = low.strength < strength and (high is None or strength < high.strength)
+        if turn == steps or not inside:
             break  # the last step, or no number is left in between
         before, last = last, _Point(strength, _measured(measure, strength))
     return Calibrated(best.strength, best.kl, reached=False)
 
 
+def within_budget(
+    measure: Callable[[float], float], budget: float, *, highest: float, guess: float
+) -> Calibrated:
+    """The strength at which KL uses up a budget, to 95 % at least, and does not overdraw it.
+
+    Args:
+        measure: KL at a strength above 0.
+        budget: The KL that must not be exceeded.
+        highest: The strongest that is tried; where it leaves more of the budget unused, it is the answer.
+        guess: Where to measure first.
+
+    Raises:
+        ConfigurationError, NumericalError: See ``at_divergence``.
+    """
+    unused = 0.5 * _MOST_UNUSED
+    return at_divergence(
+        measure, (1 - unused) * budget, highest=highest, guess=guess, tolerance=unused / (1 - unused)
+    )
+
+
 def _between(low: _Point, high: _Point, before: _Point, last: _Point, target: float, *, halve: bool) -> float:
     """Where to measure next: along the power law through the last two points, or in the middle."""
-    middle = math.sqrt(low.strength * high.strength) if low.strength > 0 else 0.5 * high.strength
-    if halve or not 0 < last.kl < math.inf:
-        return middle
+    strength = math.nan if halve else _along(before, last, target)
+    if low.strength < strength < high.strength:
+        return strength
+    return math.sqrt(low.strength * high.strength) if low.strength > 0 else 0.5 * high.strength
+
+
+def _along(before: _Point, last: _Point, target: float) -> float:
+    """Where the power law through two points has the target; infinite where they tell none."""
+    if not 0 < last.kl < math.inf:
+        return math.inf
     power = _QUADRATIC
     ratio = last.strength / before.strength
     if ratio != 1 and 0 < before.kl < math.inf:
         power = math.log(last.kl / before.kl) / math.log(ratio)
     if not 1 / _STEEPEST < power < _STEEPEST:
         power = _QUADRATIC
-    strength = last.strength * math.exp(math.log(target / last.kl) / power)
-    return strength if low.strength < strength < high.strength else middle
+    return last.strength * math.exp(math.log(target / last.kl) / power)
 
 
 def _measured(measure: Callable[[float], float], strength: float) -> float:
@@ -135,10 +170,12 @@ def _measured(measure: Callable[[float], float], strength: float) -> float:
     return kl
 
 
-def _check(target: float, highest: float, tolerance: float, steps: int) -> None:
+def _check(target: float, highest: float, guess: float | None, tolerance: float, steps: int) -> None:
     for name, value in (("target", target), ("highest", highest)):
         if not 0 < value < math.inf:
             raise ConfigurationError(f"`{name}` is {value}; it must be a number above 0.")
+    if guess is not None and not 0 < guess <= highest:
+        raise ConfigurationError(f"`guess` is {guess}; it must be above 0 and at most {highest}.")
     if not 0 < tolerance < 1:
         raise ConfigurationError(f"`tolerance` is {tolerance}; it must be between 0 and 1.")
     if steps < 1:

@@ -8,20 +8,25 @@ from pathlib import Path
 
 import numpy as np
 
+from onesense.bias.benchmarks.sampling import evenly_spaced
 from onesense.bias.measuring import Earlier, Effect, Measured, Reading, Scored, measure
 from onesense.bias.scoring.encoded import describe_prefix
-from onesense.bias.scoring.scorer import ModelScorer
+from onesense.bias.scoring.scorer import ModelScorer, ScoringSettings
 from onesense.debias.controls.calibrate import Calibrated
 from onesense.debias.divergence import KlMeter
 from onesense.debias.proof.equal_cost import at_equal_cost
-from onesense.debias.proof.variants import Variant
+from onesense.debias.proof.variants import IDENTITY, Variant
 from onesense.engine.stages import Stages
 from onesense.errors import ConfigurationError
 from onesense.model.language_model import LanguageModel
+from onesense.steer.apply import Edits
 from onesense.store.provenance import provenance
 from onesense.store.run_folder import RunFolder
 
 Progress = Callable[[int, int | None], None]
+
+# Items of each benchmark on which the identity control must leave every bit.
+_SAMPLE = 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,11 +101,27 @@ def measure_variants(
         with terms.stages.stage(f"Equal KL: {title}", "variants") as progress:
             found = _calibrate(run, terms.meter, variants, target, progress)
         edits = [one.group(at.strength) for one, at in zip(variants, found, strict=True)]
-        scorer = ModelScorer(terms.model, [None, *edits])
+        scorer = _scorer(terms, edits)
         with terms.stages.stage(f"Scoring: {title}", "items") as progress:
             earlier = Earlier(terms.scored, _measured_before(terms.scored, variants, found))
-            measured, effects = measure(readings, scorer, run, progress, earlier=earlier)
+            measured, effects = measure(
+                readings,
+                scorer,
+                run,
+                progress,
+                earlier=earlier,
+                unchanged=_unchanged(scorer, variants, readings),
+            )
     return MeasuredVariants(found[0].kl if target is None else target, variants, found, measured, effects[1:])
+
+
+def _scorer(terms: EqualTerms, edits: Sequence[Edits]) -> ModelScorer:
+    """The unedited model and the variants, with what the audit keeps of the blocks before their edits."""
+    scored, model = terms.scored, (terms.model.fingerprint, str(terms.model.dtype))
+    settings = ScoringSettings()
+    shared = scored is not None and (scored.model, scored.scoring) == (model, settings)
+    memory = scored.memory if scored is not None and shared else None
+    return ModelScorer(terms.model, [None, *edits], settings=settings, memory=memory)
 
 
 def _measured_before(
@@ -114,6 +135,21 @@ def _measured_before(
     hashes += [one.content_hash if at.strength == 1 else "" for one, at in zip(variants, found, strict=True)]
     there = {recipe: place for place, recipe in enumerate(scored.recipes)}
     return {place: there[recipe] for place, recipe in enumerate(hashes) if recipe in there}
+
+
+def _unchanged(scorer: ModelScorer, variants: Sequence[Variant], readings: Sequence[Reading]) -> list[int]:
+    """Numbers of identity controls that change no bit of a sample of the texts; one that does is measured in full."""
+    sample = [
+        request
+        for reading in readings
+        for number in evenly_spaced(len(reading.items), _SAMPLE)
+        for request in reading.items[number].requests
+    ]
+    return [
+        number
+        for number, one in enumerate(variants, start=1)
+        if one.name == IDENTITY and one.fixed and scorer.logits_equal(sample, number)
+    ]
 
 
 def _run_folder(

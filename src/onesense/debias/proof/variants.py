@@ -129,7 +129,8 @@ def sanity_variants(model: LanguageModel, groups: Sequence[EditGroup]) -> list[V
             SANITY,
             sum(len(group.edits) for group in same),
             lambda _: same,
-            note="The recipe's features, each kept as it is: any difference is the harness's own.",
+            note="The recipe's features, each kept as it is: any difference is the harness's own. Compared bit by bit "
+            "on a sample of the texts, and measured on all of them only where a bit differs.",
             fixed=True,
         ),
         Variant(
