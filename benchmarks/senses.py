@@ -1,8 +1,9 @@
 """What measuring senses costs beside the contexts pass, and for eight times the features on the same text.
 
-``python -m benchmarks.senses`` measures on the demo model and the packaged sample; times are seconds of the processor,
-and memory is the peak of a process of its own for each width. ``--firing`` also times a dictionary whose further
-features fire too, so that there are eight times the contexts; it takes about five times as long.
+``python -m benchmarks.senses`` measures on the demo model and the packaged sample, each width in a process of its own:
+seconds of the processor, since a side takes minutes in which other work comes and goes, and the peak of memory.
+``--firing`` adds a dictionary whose further features fire too, so that there are eight times the contexts; that one takes
+five times as long as the others.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from benchmarks.debias import WIDTHS, dictionaries, widened
 from benchmarks.memory import in_child, peak_megabytes
-from benchmarks.timing import Ratio, Side, interleave, report
+from benchmarks.timing import Ratio, report
 from onesense.features.contexts import ContextSettings, collect_contexts
 from onesense.model.dtype import resolve_dtype
 from onesense.model.language_model import LanguageModel
@@ -33,7 +35,23 @@ NARROW, WIDE, FIRING = (
     f"{WIDTHS[1]:,} features, as sparse",
     f"{WIDTHS[1]:,} features, all firing",
 )
-MEMORY_LIMIT = 1.5
+PASS_LIMIT, WIDTH_LIMIT, MEMORY_LIMIT = 2, 1.5, 1.5
+
+
+class Cost(NamedTuple):
+    """What one dictionary takes.
+
+    Attributes:
+        measure: Seconds of the processor for ``senses measure``.
+        contexts_pass: The same for the contexts pass over the same text.
+        megabytes: Peak memory of loading, measuring and writing.
+        contexts: Contexts of features that were placed and judged.
+    """
+
+    measure: float
+    contexts_pass: float
+    megabytes: float
+    contexts: int
 
 
 def dictionary_of(name: str) -> Dictionary:
@@ -63,31 +81,56 @@ def contexts_pass(model: LanguageModel, dictionary: Dictionary, settings: Measur
             collect_contexts(reader, dictionary, read_documents(None), run, settings=chosen)
 
 
-def measure_megabytes(name: str, settings: MeasureSettings) -> float:
-    """Peak memory of a process that loads, measures and writes; call it in one of its own."""
-    measure(load_model("demo", dtype="float32", device="cpu"), dictionary_of(name), settings)
-    return peak_megabytes()
+def cost(name: str, settings: MeasureSettings) -> Cost:
+    """Measure, then make the contexts pass; call it in a process of its own."""
+    model, dictionary = load_model("demo", dtype="float32", device="cpu"), dictionary_of(name)
+    start = time.process_time()
+    contexts = measure(model, dictionary, settings)
+    seconds, megabytes = time.process_time() - start, peak_megabytes()
+    # Compiles what the contexts pass compiles.
+    contexts_pass(model, dictionary, replace(settings, tokens=300))
+    start = time.process_time()
+    contexts_pass(model, dictionary, settings)
+    return Cost(seconds, time.process_time() - start, megabytes, contexts)
 
 
-def sides(
-    model: LanguageModel, names: Sequence[str], settings: MeasureSettings, contexts: dict[str, int]
-) -> list[Side]:
-    """For each dictionary its contexts pass and its measurement, which notes how many contexts there were."""
-
-    def counted(name: str, dictionary: Dictionary) -> Callable[[], None]:
-        def run() -> None:
-            contexts[name] = measure(model, dictionary, settings)
-
-        return run
-
-    found = []
-    for name in names:
-        dictionary = dictionary_of(name)
-        found += [
-            Side(f"contexts pass, {name}", partial(contexts_pass, model, dictionary, settings)),
-            Side(f"senses measure, {name}", counted(name, dictionary)),
-        ]
-    return found
+def show(costs: Mapping[str, Cost], settings: MeasureSettings) -> None:
+    """Print times, ratios and memory; the first dictionary is what the others are compared with."""
+    seconds: dict[str, list[float]] = {}
+    ratios = []
+    for name, one in costs.items():
+        measured, contexts = f"senses measure, {name}", f"contexts pass, {name}"
+        seconds |= {contexts: [one.contexts_pass], measured: [one.measure]}
+        ratios.append(Ratio(f"over the contexts pass, {name}", measured, contexts, "at most", PASS_LIMIT))
+    base = costs[NARROW]
+    for name, one in costs.items():
+        if name != NARROW:
+            # A wider dictionary costs more at each token; what comes after that may only grow with the contexts.
+            limit = WIDTH_LIMIT * one.contexts / base.contexts
+            ratios.append(
+                Ratio(
+                    f"against {NARROW}: {name}",
+                    f"senses measure, {name}",
+                    f"senses measure, {NARROW}",
+                    "at most",
+                    limit,
+                )
+            )
+    report(
+        f"senses: demo model, {settings.tokens:,} tokens of the packaged sample, {settings.contexts} contexts of each "
+        "unit; seconds of the processor",
+        seconds,
+        ratios,
+        notes=[
+            f"{name}: {one.contexts:,} contexts, at most {one.megabytes:.0f} MB, "
+            f"{one.megabytes / base.megabytes:.2f} times (wanted: at most {MEMORY_LIMIT})"
+            for name, one in costs.items()
+        ],
+        extra={
+            "senses_megabytes": base.megabytes,
+            "senses_memory_growth": costs[WIDE].megabytes / base.megabytes,
+        },
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -100,41 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     tokens = options.tokens or (4_000 if options.quick else 20_000)
     settings = MeasureSettings(tokens=tokens, contexts=16 if options.quick else 64, check=False)
     names = [NARROW, WIDE, *([FIRING] if options.firing else [])]
-    model = load_model("demo", dtype="float32", device="cpu")
-    # Compiles what the contexts pass compiles.
-    contexts_pass(model, dictionary_of(NARROW), MeasureSettings(tokens=500))
-    contexts: dict[str, int] = {}
-    seconds = interleave(
-        sides(model, names, settings, contexts), rounds=1, warm_up=False, clock=time.process_time
-    )
-    del model
-    megabytes = {name: in_child(measure_megabytes, name, settings) for name in names}
-    measured = {name: f"senses measure, {name}" for name in names}
-    ratios = [
-        Ratio("measure_over_contexts_pass", measured[NARROW], f"contexts pass, {NARROW}", "at most", 2),
-        Ratio("measure_over_contexts_pass_wide", measured[WIDE], f"contexts pass, {WIDE}", "at most", 2),
-        Ratio("eight_times_the_features", measured[WIDE], measured[NARROW], "at most", 1.5),
-    ]
-    if options.firing:
-        more = contexts[FIRING] / contexts[NARROW]
-        ratios.append(
-            Ratio("eight_times_the_features_all_firing", measured[FIRING], measured[NARROW], "at most", more)
-        )
-    report(
-        f"senses: demo model, {tokens:,} tokens of the packaged sample, {settings.contexts} contexts of each unit; "
-        "seconds of the processor",
-        seconds,
-        ratios,
-        notes=[
-            f"{name}: {contexts[name]:,} contexts, at most {megabytes[name]:.0f} MB, "
-            f"{megabytes[name] / megabytes[NARROW]:.2f} times (wanted: at most {MEMORY_LIMIT})"
-            for name in names
-        ],
-        extra={
-            "senses_megabytes": megabytes[NARROW],
-            "senses_memory_growth": megabytes[WIDE] / megabytes[NARROW],
-        },
-    )
+    show({name: in_child(cost, name, settings) for name in names}, settings)
 
 
 if __name__ == "__main__":

@@ -44,20 +44,13 @@ class Ratio:
         return value <= self.limit if self.want == "at most" else value >= self.limit
 
 
-def interleave(
-    sides: Sequence[Side],
-    *,
-    rounds: int,
-    warm_up: bool = True,
-    clock: Callable[[], float] = time.perf_counter,
-) -> dict[str, list[float]]:
+def interleave(sides: Sequence[Side], *, rounds: int, warm_up: bool = True) -> dict[str, list[float]]:
     """Let every side run once per round, in turn.
 
     Args:
         sides: The ways to do the work.
         rounds: Times that each side is measured.
         warm_up: Run each side once before, unmeasured.
-        clock: What is read; ``time.process_time`` where a side takes minutes, in which other work comes and goes.
 
     Returns:
         For each side the seconds that the whole work takes, one number per round.
@@ -69,9 +62,9 @@ def interleave(
     for turn in range(rounds):
         order = sides if turn % 2 == 0 else sides[::-1]  # neither side always runs on the caches of the other
         for side in order:
-            start = clock()
+            start = time.perf_counter()
             side.run()
-            seconds[side.name].append((clock() - start) / side.share)
+            seconds[side.name].append((time.perf_counter() - start) / side.share)
     return seconds
 
 
