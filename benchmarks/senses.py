@@ -2,8 +2,8 @@
 
 ``python -m benchmarks.senses`` measures on the demo model and the packaged sample, each width in a process of its own:
 seconds of the processor, since a side takes minutes in which other work comes and goes, and the peak of memory.
-``--firing`` adds a dictionary whose further features fire too, so that there are eight times the contexts; that one takes
-five times as long as the others.
+``--firing`` adds a dictionary whose further features fire too, so that there are eight times the contexts; it takes
+several times as long as the others.
 """
 
 from __future__ import annotations
@@ -105,8 +105,8 @@ def show(costs: Mapping[str, Cost], settings: MeasureSettings) -> None:
     base = costs[NARROW]
     for name, one in costs.items():
         if name != NARROW:
-            # A wider dictionary costs more at each token; what comes after that may only grow with the contexts.
-            limit = WIDTH_LIMIT * one.contexts / base.contexts
+            # Linear in the contexts; with as many of them a wider dictionary may still cost more at each token.
+            limit = max(WIDTH_LIMIT, one.contexts / base.contexts)
             ratios.append(
                 Ratio(
                     f"against {NARROW}: {name}",
