@@ -35,6 +35,7 @@ NARROW, WIDE, FIRING = (
     f"{WIDTHS[1]:,} features, as sparse",
     f"{WIDTHS[1]:,} features, all firing",
 )
+FIGURES = {NARROW: "narrow", WIDE: "wide", FIRING: "wide_all_firing"}
 PASS_LIMIT, WIDTH_LIMIT, MEMORY_LIMIT = 2, 1.5, 1.5
 
 
@@ -101,7 +102,8 @@ def show(costs: Mapping[str, Cost], settings: MeasureSettings) -> None:
     for name, one in costs.items():
         measured, contexts = f"senses measure, {name}", f"contexts pass, {name}"
         seconds |= {contexts: [one.contexts_pass], measured: [one.measure]}
-        ratios.append(Ratio(f"over the contexts pass, {name}", measured, contexts, "at most", PASS_LIMIT))
+        figure = f"measure_over_contexts_pass_{FIGURES[name]}"
+        ratios.append(Ratio(figure, measured, contexts, "at most", PASS_LIMIT))
     base = costs[NARROW]
     for name, one in costs.items():
         if name != NARROW:
@@ -109,7 +111,7 @@ def show(costs: Mapping[str, Cost], settings: MeasureSettings) -> None:
             limit = max(WIDTH_LIMIT, one.contexts / base.contexts)
             ratios.append(
                 Ratio(
-                    f"against {NARROW}: {name}",
+                    f"{FIGURES[name]}_over_{FIGURES[NARROW]}",
                     f"senses measure, {name}",
                     f"senses measure, {NARROW}",
                     "at most",
@@ -126,10 +128,7 @@ def show(costs: Mapping[str, Cost], settings: MeasureSettings) -> None:
             f"{one.megabytes / base.megabytes:.2f} times (wanted: at most {MEMORY_LIMIT})"
             for name, one in costs.items()
         ],
-        extra={
-            "senses_megabytes": base.megabytes,
-            "senses_memory_growth": costs[WIDE].megabytes / base.megabytes,
-        },
+        extra={f"megabytes_{FIGURES[name]}": one.megabytes for name, one in costs.items()},
     )
 
 
