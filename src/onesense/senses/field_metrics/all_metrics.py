@@ -274,15 +274,17 @@ def _of_labelled(
         )
     labels, documents = list(labelled.labels), labelled.documents
     found: dict[str, Any] = {"concept": labelled.concept, "texts": len(labelled.texts)}
-    chosen = {"draws": settings.draws, "seed": settings.seed}
+    draws, seed = settings.draws, settings.seed
     if FMS in settings.metrics:
         for name, rows in (
             ("monosemanticity", read.latents),
             ("raw_monosemanticity", read.channels),
         ):
-            found[name] = feature_monosemanticity_score(rows, labels, documents, **chosen)
+            found[name] = feature_monosemanticity_score(rows, labels, documents, draws=draws, seed=seed)
     if PROBING in settings.metrics:
-        found["probing"] = sparse_probing(read.latents, read.channels, labels, documents, **chosen)
+        found["probing"] = sparse_probing(
+            read.latents, read.channels, labels, documents, draws=draws, seed=seed
+        )
     return found
 
 
