@@ -44,5 +44,15 @@ def peak_extra_megabytes(run: Callable[[], object]) -> float:
     return (peak - before) / 1e6
 
 
+def peak_megabytes() -> float:
+    """The largest resident memory that this process ever had, in 10^6 bytes.
+
+    Linux only. ``getrusage`` would also count what the parent held when it forked.
+    """
+    lines = Path("/proc/self/status").read_text().splitlines()
+    kilobytes = next(line.split()[1] for line in lines if line.startswith("VmHWM:"))
+    return int(kilobytes) * 1024 / 1e6
+
+
 def _resident_bytes() -> int:
     return int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

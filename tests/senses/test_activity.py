@@ -81,6 +81,30 @@ def test_firings_are_those_of_the_dictionary(
     assert_allclose(found.rows(np.arange(len(found))), rows / norm, atol=2e-3)
 
 
+def test_a_wide_dictionary_reads_fewer_rows_at_once(
+    tiny_llama: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dictionary, texts = _features(tiny_llama), documents(16)
+    whole = _collect(tiny_llama, [feature_units(dictionary)], _run(tmp_path / "whole"), texts)
+    rates = firing_rates(tiny_llama, dictionary, list(iter_windows(tiny_llama, texts, context_size=64)))
+    sizes: list[int] = []
+    encode = module.encoded
+
+    def counted(one: Dictionary, rows: torch.Tensor) -> Any:
+        sizes.append(len(rows))
+        return encode(one, rows)
+
+    monkeypatch.setattr(module, "encoded", counted)
+    monkeypatch.setattr(module, "_LATENTS_AT_ONCE", 7 * dictionary.d_sae + 1)
+    found = _collect(tiny_llama, [feature_units(dictionary)], _run(tmp_path / "parts"), texts)
+    windows = list(iter_windows(tiny_llama, texts, context_size=64))
+    assert torch.equal(firing_rates(tiny_llama, dictionary, windows), rates)
+    assert max(sizes) == 7
+    for name in ("pointer", "position"):
+        assert_array_equal(getattr(found.firings["features"], name), getattr(whole.firings["features"], name))
+    assert_allclose(found.firings["features"].value, whole.firings["features"].value, atol=1e-5)
+
+
 def test_positions_know_their_place_in_the_text(tiny_llama: LanguageModel, tmp_path: Path) -> None:
     texts = documents(6)
     found = _collect(tiny_llama, [feature_units(_features(tiny_llama))], _run(tmp_path / "run"), texts)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from onesense.cli import options
+from onesense.cli.senses_field_metrics import field_metrics_command
 from onesense.cli.senses_split import split_command
 from onesense.cli.senses_validate import validate_command
 
@@ -15,10 +16,12 @@ if TYPE_CHECKING:
     from onesense.senses.measure import Measured
 
 senses_app = typer.Typer(
-    help="Senses of features and neurons: measure, list, show, validate, split.", no_args_is_help=True
+    help="Senses of features and neurons: measure, list, show, validate, split, field-metrics.",
+    no_args_is_help=True,
 )
 senses_app.command("validate")(validate_command)
 senses_app.command("split")(split_command)
+senses_app.command("field-metrics")(field_metrics_command)
 
 _MEASURE = "Measure"
 Run = Annotated[

@@ -29,7 +29,7 @@ Floats = NDArray[np.float32]
 
 _WINDOWS_PER_SHARD = 128
 _WINDOWS_AT_ONCE = 16
-_ROWS_AT_ONCE = 1024
+_LATENTS_AT_ONCE = 2**22  # 16 MiB of float32, however wide the dictionary is
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -198,7 +198,7 @@ def firing_rates(model: LanguageModel, dictionary: Dictionary, windows: Sequence
         check_finite(found[batch.content], near.hook_point, windows[start])
         rows = found[usable_positions(found, batch.content)]
         positions += len(rows)
-        for part in rows.split(_ROWS_AT_ONCE):
+        for part in rows.split(_rows_at_once(near)):
             with torch.no_grad():
                 values, limit = encoded(near, part)
             fired += (values > limit).sum(0).cpu()
@@ -257,14 +257,19 @@ def _firings(one: UnitSet, activations: torch.Tensor) -> tuple[Ints, Ints, Float
             hint="Choose a dictionary of this model.",
         )
     parts = []
-    for start in range(0, len(activations), _ROWS_AT_ONCE):
+    rows = _rows_at_once(one.dictionary)
+    for start in range(0, len(activations), rows):
         with torch.no_grad():
-            values, limit = encoded(one.dictionary, activations[start : start + _ROWS_AT_ONCE])
+            values, limit = encoded(one.dictionary, activations[start : start + rows])
         where = (values > limit).nonzero()
         found = values[where[:, 0], where[:, 1]].float()
         parts.append((where + torch.tensor([start, 0], device=where.device), found))
     places, latents = (torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True))
     return places[:, 0].astype(np.int32), places[:, 1].astype(np.int32), latents
+
+
+def _rows_at_once(dictionary: Dictionary) -> int:
+    return max(1, _LATENTS_AT_ONCE // dictionary.d_sae)
 
 
 def _half(residual: torch.Tensor) -> NDArray[np.float16]:

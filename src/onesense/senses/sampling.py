@@ -50,6 +50,8 @@ def sample_contexts(firings: Firings, unit: int, number: int, *, seed: int) -> S
         The contexts in random order, so that the first n of them are a sample too.
     """
     position, value = firings.of(unit)
+    if not len(position):
+        return Sample(position, value)  # most units of a wide dictionary on a short text
     generator = np.random.default_rng([seed, unit])
     # Efraimidis and Spirakis (2006): the largest weight / exponential are a sample by weight.
     keys = value / generator.exponential(size=len(value))

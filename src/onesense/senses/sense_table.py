@@ -93,10 +93,11 @@ def sense_table(
     number, documents = np.zeros(units, np.int32), np.zeros(units, np.int32)
     for unit, (sample, found) in enumerate(zip(samples, senses, strict=True)):
         taken = len(sample)
+        if not taken:
+            continue
         position[unit, :taken], value[unit, :taken] = sample.position, sample.value
         documents[unit] = len(np.unique(activity.document[sample.position]))
-        if taken:
-            entropy[unit] = _entropy(activity.token[sample.position], sample.value)
+        entropy[unit] = _entropy(activity.token[sample.position], sample.value)
         if found is not None:
             number[unit] = found.number
             effective[unit], several[unit] = found.effective, found.several
