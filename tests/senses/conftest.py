@@ -6,7 +6,7 @@ import pytest
 
 from onesense.senses.judge import Judge, fit_judge
 from onesense.senses.space import ContextVectors, SenseSpace
-from senses.planted_contexts import Planted, pairs_among, planted
+from senses.planted_contexts import Planted, planted, unions_among
 
 LEARNED = 70
 """The judge learns from the features below; the others are new to it."""
@@ -29,4 +29,4 @@ def vectors(world: Planted, space: SenseSpace) -> list[ContextVectors]:
 
 @pytest.fixture(scope="session")
 def judge(vectors: list[ContextVectors]) -> Judge:
-    return fit_judge(pairs_among(vectors[:LEARNED]), sizes=(8, 32, 16), seed=0, pairs=250)
+    return fit_judge(unions_among(vectors[:LEARNED]), sizes=(8, 32, 16), seed=0, unions=400)

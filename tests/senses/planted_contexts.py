@@ -18,9 +18,9 @@ from onesense.model.hook_points import HookPoint
 from onesense.model.language_model import LanguageModel
 from onesense.sae.architecture import Architecture
 from onesense.sae.dictionary import Dictionary
-from onesense.senses import measure
+from onesense.senses import ruler
 from onesense.senses.activity import Activity, Firings
-from onesense.senses.judge import DrawPair, fit_judge
+from onesense.senses.judge import DrawUnion, fit_judge
 from onesense.senses.sampling import Sample
 from onesense.senses.space import ContextVectors, SenseSpace, fit_space
 from onesense.senses.unit_sets import matched_thresholds
@@ -132,7 +132,7 @@ def union(vectors: list[ContextVectors], sizes: dict[int, int], seed: int = 0) -
 def quick_judge() -> Iterator[None]:
     """Judges of measurements learn from few unions; that is enough for tiny models."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(measure, "fit_judge", partial(fit_judge, pairs=120))
+        patch.setattr(ruler, "fit_judge", partial(fit_judge, unions=120))
         yield
 
 
@@ -177,21 +177,23 @@ def sparse_dictionary(
 def joined(parts: Sequence[ContextVectors]) -> ContextVectors:
     """Contexts of several units as one set."""
     return ContextVectors(
-        np.concatenate([part.stream for part in parts]),
+        np.concatenate([part.shared for part in parts]),
+        np.concatenate([part.written for part in parts]),
         csr_array(vstack([part.firing for part in parts], format="csr")),
     )
 
 
-def pairs_among(features: Sequence[ContextVectors]) -> DrawPair:
-    """Unions of two features and single ones, among contexts that are vectors already."""
+def unions_among(features: Sequence[ContextVectors]) -> DrawUnion:
+    """Unions of features and single ones, among contexts that are vectors already."""
 
-    def draw(
-        size: int, share: float, generator: np.random.Generator
-    ) -> tuple[ContextVectors, ContextVectors]:
-        one, other = (features[int(at)] for at in generator.choice(len(features), 2, replace=False))
-        mine = max(2, round(size * share))
-        order, rest = generator.permutation(len(one)), generator.permutation(len(other))
-        both = joined([one.take(order[:mine]), other.take(rest[: size - mine])])
-        return both.take(generator.permutation(size)), one.take(order[:size])
+    def draw(size: int, shares: Sequence[float], generator: np.random.Generator) -> ContextVectors:
+        chosen = generator.choice(len(features), len(shares), replace=False)
+        counts = np.maximum(2, np.round(size * np.array(shares))).astype(int)
+        counts[counts.argmax()] += size - counts.sum()
+        parts = [
+            features[int(at)].take(generator.permutation(len(features[int(at)]))[:count])
+            for at, count in zip(chosen, counts, strict=True)
+        ]
+        return joined(parts).take(generator.permutation(size))
 
     return draw

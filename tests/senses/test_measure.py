@@ -138,7 +138,7 @@ def test_a_finished_run_is_read_and_not_made_again(
     def refused(*_arguments: Any, **_named: Any) -> Any:
         raise InterruptedError
 
-    monkeypatch.setattr(module, "fit_judge", refused)
+    monkeypatch.setattr(module, "fit_ruler", refused)
     before = _files(measured.run.path)
     again = measure_senses(tiny_llama, dictionary, measured.run.path, settings)
     assert_array_equal(again.tables["neurons"].number, measured.tables["neurons"].number)

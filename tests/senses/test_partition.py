@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from sklearn.metrics import adjusted_rand_score
 
-from onesense.senses.judge import Judge
+from onesense.senses.judge import MOST_SENSES, Judge
 from onesense.senses.partition import Senses, partition, partition_all
 from onesense.senses.space import ContextVectors
 from senses.planted_contexts import joined
@@ -31,19 +31,19 @@ def _contexts(first: int, second: int) -> np.ndarray:
     return np.stack([(whose[:, None] == whose).astype(float)] * 3)
 
 
-class Yes(Judge):
-    """Takes every set of eight contexts or more for several senses."""
+class Always:
+    """A judge that says that every set has so many senses."""
 
-    def __init__(self) -> None:
-        super().__init__((8,), {})
+    def __init__(self, number: int) -> None:
+        self.number = number
 
-    def several(self, sets: list[np.ndarray]) -> np.ndarray:
-        return np.array([1.0 if one.shape[-1] >= 8 else np.nan for one in sets])
+    def probabilities(self, sets: list[np.ndarray]) -> np.ndarray:
+        return np.tile(np.eye(MOST_SENSES)[self.number - 1], (len(sets), 1))
 
 
 @pytest.mark.parametrize(
     "sizes",
-    [{80: 48}, {80: 24, 81: 24}, {82: 36, 83: 12}, {84: 16, 85: 16, 86: 16}, {87: 24, 88: 14, 89: 10}],
+    [{80: 48}, {80: 24, 81: 24}, {82: 30, 83: 18}, {84: 16, 85: 16, 86: 16}, {87: 24, 88: 14, 89: 10}],
 )
 def test_planted_senses_are_found(judge: Judge, vectors: list[ContextVectors], sizes: dict[int, int]) -> None:
     cosines, whose = _planted(vectors, sizes)
@@ -64,7 +64,7 @@ def test_most_single_features_have_one_sense(judge: Judge, vectors: list[Context
 
 def test_shares_are_of_the_activation_largest_first() -> None:
     values = np.repeat([1.0, 9.0], [12, 5]).astype(np.float32)
-    found = partition(_contexts(12, 5), values, Yes())
+    found = partition(_contexts(12, 5), values, Always(2))  # type: ignore[arg-type]
     assert found is not None
     first = found.labels[values == 9]
     assert set(first) == {0}
@@ -89,14 +89,29 @@ def test_the_effective_number_of_equal_senses_is_their_number() -> None:
 
 @pytest.mark.parametrize(("outliers", "number"), [(1, 1), (2, 1), (3, 2)])
 def test_two_outliers_are_no_sense(outliers: int, number: int) -> None:
-    class Once(Yes):
-        def several(self, sets: list[np.ndarray]) -> np.ndarray:
-            return np.array([float(one.min() < 0.5) for one in sets])
-
-    found = partition(_contexts(14, outliers), EQUAL[: 14 + outliers], Once())
+    found = partition(_contexts(14, outliers), EQUAL[: 14 + outliers], Always(2))  # type: ignore[arg-type]
     assert found is not None
     assert found.number == number
     assert found.several == 1
+
+
+def test_outliers_go_to_the_sense_that_they_are_nearest_to() -> None:
+    """Two senses and a context far from both: it is no third sense, and does not hide the second."""
+    whose = np.repeat([0, 1, 2], [12, 8, 1])
+    cosines = (whose[:, None] == whose).astype(float)
+    cosines[-1, 12:20] = cosines[12:20, -1] = 0.2
+    found = partition(np.stack([cosines] * 4), EQUAL[:21], Always(2))  # type: ignore[arg-type]
+    assert found is not None
+    assert found.number == 2
+    assert len(set(found.labels[:12])) == 1
+    assert set(found.labels[12:]) == {1}
+
+
+@pytest.mark.parametrize("number", [2, 4, 6])
+def test_contexts_that_are_all_alike_have_one_sense_whatever_the_judge_says(number: int) -> None:
+    found = partition(np.ones((4, 16, 16)), EQUAL[:16], Always(number))  # type: ignore[arg-type]
+    assert found is not None
+    assert found.number == 1
 
 
 def test_too_few_contexts_have_no_senses(judge: Judge, vectors: list[ContextVectors]) -> None:
@@ -107,9 +122,9 @@ def test_too_few_contexts_have_no_senses(judge: Judge, vectors: list[ContextVect
 
 
 def test_a_higher_threshold_never_gives_more_senses(judge: Judge, vectors: list[ContextVectors]) -> None:
-    sets = [_planted(vectors, {one: 30, one + 1: 12})[0] for one in range(70, 90)]
+    sets = [_planted(vectors, {one: 6, one + 1: 3})[0] for one in range(70, 90)]
     numbers = [
-        [one.number for one in partition_all(sets, [EQUAL[:42]] * 20, judge, threshold=threshold) if one]
+        [one.number for one in partition_all(sets, [EQUAL[:9]] * 20, judge, threshold=threshold) if one]
         for threshold in (0.5, 0.8, 0.99)
     ]
     assert (np.array(numbers[0]) >= numbers[1]).all()

@@ -7,7 +7,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from onesense.errors import ConfigurationError
-from onesense.senses.sampling import Sample
+from onesense.senses.judge import union_direction
+from onesense.senses.sampling import Sample, united
 from onesense.senses.space import VIEWS, ContextVectors, SenseSpace, fit_space, unit_rows
 from senses.planted_contexts import FEATURES, Planted, activity_of, joined
 
@@ -47,13 +48,12 @@ def test_what_the_unit_writes_has_no_effect(world: Planted, space: SenseSpace) -
     sample, own = world.sample(3), world.directions[3]
     moved = world.activity.rows(np.arange(len(world.feature)))
     moved[sample.position] += np.outer(np.linspace(-20, 20, len(sample)), own).astype(np.float32)
-    pushed = SenseSpace(
-        activity_of({}, moved), space.centre, space.projection, space.weight, space.latents, space.directions
-    )
+    pushed = SenseSpace(activity_of({}, moved), space.shared, space.written, space.latents, space.directions)
     before, after = space.vectors(sample, own), pushed.vectors(sample, own)
-    assert_allclose(before.stream, after.stream, atol=0.1)
+    assert_allclose(before.shared, after.shared, atol=0.1)
+    assert_allclose(before.written, after.written, atol=0.1)
     other = world.directions[4]
-    assert np.abs(space.vectors(sample, other).stream - pushed.vectors(sample, other).stream).max() > 1
+    assert np.abs(space.vectors(sample, other).shared - pushed.vectors(sample, other).shared).max() > 1
 
 
 def test_features_that_write_the_same_do_not_count_as_others(world: Planted, space: SenseSpace) -> None:
@@ -82,8 +82,22 @@ def test_permuted_contexts_have_permuted_cosines(vectors: list[ContextVectors]) 
 
 def test_the_same_seed_gives_the_same_space(world: Planted, space: SenseSpace) -> None:
     again = world.space()
-    assert_array_equal(again.projection, space.projection)
-    assert_array_equal(again.weight, space.weight)
+    assert_array_equal(again.shared.projection, space.shared.projection)
+    assert_array_equal(again.written.projection, space.written.projection)
+
+
+def test_what_features_write_tells_their_contexts_apart(world: Planted, space: SenseSpace) -> None:
+    """A unit that writes the mean of two features leaves in their contexts what each writes besides it."""
+    one, other = world.sample(10), world.sample(11)
+    mean = union_direction(world.directions[[10, 11]], (0.5, 0.5))
+    whole = united(one, other)
+    halves = np.repeat([0, 1], [len(one), len(other)])
+    gaps = []
+    for vectors in (space.vectors(whole, mean), space.vectors(whole, world.directions[10])):
+        rows = unit_rows(vectors.written)
+        cosines = rows @ rows.T
+        gaps.append(cosines[halves[:, None] == halves].mean() - cosines[halves[:, None] != halves].mean())
+    assert gaps[0] > 0.1
 
 
 def test_too_few_features_are_refused(world: Planted) -> None:

@@ -44,7 +44,7 @@ def measure_command(
     ] = 250_000,
     contexts: Annotated[
         int, typer.Option("--contexts", help="Contexts of each unit.", rich_help_panel=_MEASURE)
-    ] = 64,
+    ] = 128,
     beside: Annotated[
         str,
         typer.Option(

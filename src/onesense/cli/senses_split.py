@@ -65,8 +65,8 @@ def split_command(
         dictionary,
         labelled,
         work.activity,
-        work.space,
-        work.judge,
+        work.ruler.space,
+        work.ruler.judge,
         read_documents(text, field=work.settings.text_field),
         SplitSettings(
             tokens=work.settings.tokens, context_size=work.settings.context_size, seed=work.settings.seed

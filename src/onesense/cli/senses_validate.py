@@ -34,7 +34,7 @@ def validate_command(
         typer.Option("--senses", help="Run folder of `onesense senses measure`: its text is not read again."),
     ] = None,
     pairs: Annotated[int, typer.Option("--pairs", help="Pairs of the union test.")] = 600,
-    contexts: Annotated[int, typer.Option("--contexts", help="Contexts of each set.")] = 64,
+    contexts: Annotated[int, typer.Option("--contexts", help="Contexts of each set.")] = 128,
     max_tokens: Annotated[int, typer.Option("--max-tokens", help="Tokens to read at most.")] = 250_000,
     text: options.Text = None,
     text_field: options.TextField = "text",

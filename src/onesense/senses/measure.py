@@ -9,7 +9,6 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from onesense.engine.stages import Silent, Stages
 from onesense.errors import ConfigurationError
@@ -17,12 +16,12 @@ from onesense.model.dtype import resolve_dtype
 from onesense.model.language_model import LanguageModel
 from onesense.sae.check import self_check
 from onesense.sae.dictionary import Dictionary
-from onesense.senses.activity import Activity, collect_activity, firing_rates, read_text
-from onesense.senses.judge import SMALLEST_SET, Judge, fit_judge, halved_sizes, pairs_of
-from onesense.senses.partition import THRESHOLD, Senses, partition_all
-from onesense.senses.sampling import Sample, sample_all
+from onesense.senses.activity import Activity, Floats, collect_activity, firing_rates, read_text
+from onesense.senses.judge import SMALLEST_SET, halved_sizes
+from onesense.senses.partition import THRESHOLD, Senses
+from onesense.senses.ruler import Ruler, fit_ruler
+from onesense.senses.sampling import sample_all
 from onesense.senses.sense_table import SenseTable, sense_table
-from onesense.senses.space import SenseSpace, fit_space
 from onesense.senses.unit_sets import UnitSet, feature_units, neuron_units, residual_units
 from onesense.store.provenance import provenance
 from onesense.store.run_folder import RunFolder
@@ -35,8 +34,6 @@ RESIDUAL_BASIS = "residual basis"
 
 _THRESHOLD_WINDOWS = 128
 _UNITS_AT_ONCE = 256
-_LEARNED_FROM = 1500
-_RARE = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +61,7 @@ class MeasureSettings:
     text_field: str = "text"
     tokens: int = 250_000
     context_size: int = 128
-    contexts: int = 64
+    contexts: int = 128
     others: tuple[str, ...] = (NEURONS, RESIDUAL_BASIS)
     threshold: float = THRESHOLD
     seed: int = 0
@@ -76,7 +73,7 @@ class MeasureSettings:
         if self.contexts < 2 * SMALLEST_SET or self.tokens < 1:
             raise ConfigurationError(
                 f"{self.contexts} contexts of each unit from {self.tokens} tokens are too few to tell senses apart.",
-                hint=f"Take {2 * SMALLEST_SET} contexts or more; 64 from 250,000 tokens are usual.",
+                hint=f"Take {2 * SMALLEST_SET} contexts or more; 128 from 250,000 tokens are usual.",
             )
         if not 0 < self.threshold < 1:
             raise ConfigurationError(
@@ -117,54 +114,25 @@ class SenseMeasurement:
         }
 
     @cached_property
-    def directions(self) -> NDArray[np.float32]:
-        """What each feature writes, of norm 1, [features, d_model]."""
-        return np.asarray(self.unit_sets[0].directions.numpy(), np.float32)
-
-    @cached_property
-    def space(self) -> SenseSpace:
-        """Where contexts lie, learned from the features."""
-        return fit_space(
+    def ruler(self) -> Ruler:
+        """What senses are measured with, learned from the dictionary's features."""
+        features = self.unit_sets[0]
+        return fit_ruler(
             self.activity,
-            self.unit_sets[0].name,
-            self.directions,
-            self.samples[self.unit_sets[0].name],
+            features.name,
+            _directions(features, range(features.n_units)),
+            self.samples[features.name],
+            sizes=self.settings.sizes,
             seed=self.settings.seed,
         )
 
-    @cached_property
-    def judge(self) -> Judge:
-        """Who tells several senses from one, learned from rare features."""
-        name = self.unit_sets[0].name
-        rare = self.activity.firings[name].count < _RARE * len(self.activity)
-        full = np.array([len(one) == self.settings.contexts for one in self.samples[name]])
-        chosen = np.random.default_rng(self.settings.seed).permutation(np.flatnonzero(rare & full))
-        chosen = chosen[:_LEARNED_FROM]
-        draw = pairs_of(self.space, [self.samples[name][unit] for unit in chosen], self.directions[chosen])
-        return fit_judge(draw, sizes=self.settings.sizes, seed=self.settings.seed)
-
     def senses_of(self, one: UnitSet, units: Sequence[int]) -> list[Senses | None]:
         """The senses of some units of a set; None where it has too few contexts, or one document only."""
-        samples = [self.samples[one.name][unit] for unit in units]
-        directions = np.asarray(one.directions[list(units)].numpy(), np.float32)
-        sets = [
-            self.space.vectors(sample, direction).cosines() if self._usable(sample) else None
-            for sample, direction in zip(samples, directions, strict=True)
-        ]
-        at = [place for place, cosines in enumerate(sets) if cosines is not None]
-        found = partition_all(
-            [cosines for cosines in sets if cosines is not None],
-            [samples[place].value for place in at],
-            self.judge,
+        return self.ruler.senses(
+            [self.samples[one.name][unit] for unit in units],
+            _directions(one, units),
             threshold=self.settings.threshold,
         )
-        senses: list[Senses | None] = [None] * len(samples)
-        for place, result in zip(at, found, strict=True):
-            senses[place] = result
-        return senses
-
-    def _usable(self, sample: Sample) -> bool:
-        return len(sample) >= SMALLEST_SET and len(np.unique(self.activity.document[sample.position])) > 1
 
     def table(self, one: UnitSet, stages: Stages) -> SenseTable:
         """The senses of all units of a set, from the run folder where they are there."""
@@ -283,6 +251,11 @@ def open_measured(run: RunFolder) -> tuple[Activity, dict[str, SenseTable]]:
     names = [FEATURES, *(one for one in run.configuration.get("others", []))]
     tables = {name: SenseTable.from_tensors(run.read_result(result_name(name))) for name in names}
     return read_text(run), tables
+
+
+def _directions(one: UnitSet, units: Sequence[int]) -> Floats:
+    """What they write, of norm 1, [units, d_model]."""
+    return np.asarray(one.directions[list(units)].cpu().numpy(), np.float32)
 
 
 def _configuration(

@@ -1,4 +1,4 @@
-"""The senses of a unit: its contexts cut in two again and again, as long as a part looks like several senses."""
+"""The senses of a unit: as many groups of its contexts as the judge says that it has senses."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.cluster import KMeans
 
 from onesense.senses.activity import Floats
 from onesense.senses.judge import Cosines, Judge
 from onesense.senses.sampling import shares
-from onesense.senses.set_statistics import best_cut, two_means
 
 THRESHOLD = 0.8
 # Fewer contexts are outliers and no sense.
 _SMALLEST_SENSE = 3
+_OUTLYING_GROUPS = 2
+_STARTS = 10
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,59 +60,72 @@ def partition_all(
 ) -> list[Senses | None]:
     """The senses of several units.
 
-    A set of contexts that the judge takes for a union is cut by 2-means over the mean of the views' cosines, and
-    both parts are judged again. A part of fewer than three contexts is no sense: then the set stays whole.
+    A set of contexts that the judge takes for a union is parted into the most probable number of groups, by k-means
+    over the principal components of the mean of the views' cosines. A group of fewer than three contexts is no sense:
+    its contexts are outliers, and go to the group that they are nearest to.
 
     Args:
         sets: Cosines of each unit's contexts, [views, contexts, contexts], in random order.
         values: The unit's latent at each context, above 0.
-        judge: Who says whether a set is one sense.
-        threshold: Above which it is several.
+        judge: Who says how many senses a set has.
+        threshold: A set that looks like more than one sense by more than this has several.
 
     Returns:
         For each unit its senses, or None where it has too few contexts to judge.
     """
-    labels = [np.zeros(len(one), np.int64) for one in values]
-    found: list[float] = [float("nan")] * len(sets)
-    open_parts = [(unit, np.arange(len(one))) for unit, one in enumerate(values) if judge.size_for(len(one))]
-    whole = True
-    while open_parts:
-        judged = judge.several([sets[unit][:, part[:, None], part] for unit, part in open_parts])
-        following = []
-        for (unit, part), several in zip(open_parts, judged, strict=True):
-            if whole:
-                found[unit] = float(several)
-            if several <= threshold:
-                continue
-            second = _cut(sets[unit][:, part[:, None], part])
-            if min(second.sum(), (~second).sum()) < _SMALLEST_SENSE:
-                continue
-            labels[unit][part[second]] = labels[unit].max() + 1
-            following += [(unit, half) for half in (part[~second], part[second]) if judge.size_for(len(half))]
-        open_parts, whole = following, False
-    return [
-        None if np.isnan(several) else _senses(cosines, value, label, several)
-        for cosines, value, label, several in zip(sets, values, labels, found, strict=True)
-    ]
+    found: list[Senses | None] = []
+    for cosines, value, chance in zip(sets, values, judge.probabilities(sets), strict=True):
+        if np.isnan(chance[0]):
+            found.append(None)
+            continue
+        several, labels = 1 - float(chance[0]), np.zeros(len(value), np.int64)
+        if several > threshold:
+            labels = _groups(cosines, 2 + int(chance[1:].argmax()))
+        found.append(_senses(cosines, value, labels, several))
+    return found
 
 
-def _cut(cosines: Cosines) -> NDArray[np.bool_]:
-    """Who is in the second half, [contexts]."""
+def _groups(cosines: Cosines, number: int) -> NDArray[np.int64]:
+    """So many groups of contexts, or fewer where no more than outliers can be told apart, [contexts]."""
     mean = cosines.mean(axis=0)
-    centring = np.eye(len(mean)) - 1 / len(mean)
-    component = np.linalg.eigh(centring @ mean @ centring)[1][:, -1]
-    halves = two_means(mean[None], best_cut(component[None])[1])[0]
-    return np.asarray(halves > 0)
+    values, vectors = np.linalg.eigh(mean)
+    found = np.zeros(len(mean), np.int64)
+    # Outliers take groups for themselves, so some more may be needed.
+    for groups in range(number, min(number + _OUTLYING_GROUPS, len(mean)) + 1):
+        rows = vectors[:, -groups:] * np.sqrt(np.maximum(values[-groups:], 0))
+        labels = KMeans(groups, n_init=_STARTS, random_state=0).fit_predict(rows).astype(np.int64)
+        kept = np.flatnonzero(np.bincount(labels, minlength=groups) >= _SMALLEST_SENSE)
+        told = _nearest(mean, labels, kept)
+        if len(kept) > 1 and _separation(mean, told) <= 0:
+            continue
+        if len(kept) >= number:
+            return told
+        if groups == number:
+            found = told
+    return found
+
+
+def _nearest(
+    cosines: NDArray[np.float64], labels: NDArray[np.int64], kept: NDArray[np.intp]
+) -> NDArray[np.int64]:
+    """Groups counted from 0, those that are not kept given to the kept one with the largest mean cosine, [contexts]."""
+    if not len(kept):
+        return np.zeros(len(labels), np.int64)
+    toward = np.stack([cosines[:, labels == one].mean(axis=1) for one in kept], axis=1)
+    own = labels[:, None] == kept
+    return np.where(own.any(axis=1), own.argmax(axis=1), toward.argmax(axis=1)).astype(np.int64)
 
 
 def _senses(cosines: Cosines, values: Floats, labels: NDArray[np.int64], several: float) -> Senses:
     found = shares(values, labels, int(labels.max()) + 1)
     order = np.argsort(-found, kind="stable")
     labels = np.argsort(order, kind="stable")[labels]
-    separation = float("nan")
-    if len(order) > 1:
-        mean = cosines.mean(axis=0)
-        same = labels[:, None] == labels
-        pairs = ~np.eye(len(labels), dtype=bool)
-        separation = float(mean[same & pairs].mean() - mean[~same].mean())
+    separation = _separation(cosines.mean(axis=0), labels) if len(order) > 1 else float("nan")
     return Senses(labels, found[order], several, separation)
+
+
+def _separation(cosines: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
+    """Mean cosine of contexts of the same group minus that of contexts of different ones."""
+    same = labels[:, None] == labels
+    pairs = ~np.eye(len(labels), dtype=bool)
+    return float(cosines[same & pairs].mean() - cosines[~same].mean())

@@ -61,9 +61,10 @@ def sample_contexts(firings: Firings, unit: int, number: int, *, seed: int) -> S
     return Sample(position[chosen], value[chosen])
 
 
-def united(one: Sample, other: Sample) -> Sample:
-    """The contexts of two units as those of one."""
-    return Sample(np.concatenate([one.position, other.position]), np.concatenate([one.value, other.value]))
+def united(*parts: Sample) -> Sample:
+    """The contexts of several units as those of one."""
+    position, value = zip(*parts, strict=True)
+    return Sample(np.concatenate(position), np.concatenate(value))
 
 
 def sample_all(firings: Firings, number: int, *, seed: int) -> list[Sample]:

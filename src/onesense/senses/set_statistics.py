@@ -26,6 +26,7 @@ STATISTICS = (
     "balance",
     "between over within",
     *(f"{name} eigenvalue share" for name in ("fourth", "fifth", "sixth", "seventh", "eighth")),
+    *(f"eigenvalue {number} over the next, logarithm" for number in range(1, 8)),
 )
 """What ``cut_statistics`` gives for each view."""
 
@@ -97,6 +98,7 @@ def cut_statistics(cosines: NDArray[np.float64]) -> tuple[NDArray[np.float64], N
         _balance(halves),
         between / np.maximum(within, 1e-3),
         *spread[:, 3:8].T,
+        *np.log((spread[:, :7] + _TINY) / (spread[:, 1:8] + _TINY)).T,
     ]
     return np.stack(columns, axis=1), halves
 

@@ -4,7 +4,10 @@ The residual stream is anisotropic: raw contexts are 0.9 alike whatever they are
 covariance does not help, since most of that covariance is what contexts of one and the same feature differ in.
 So the metric is learned from the dictionary itself. Fisher's discriminant analysis over its features (Fisher
 1936; Rao 1948) keeps the directions in which contexts of different features differ more than contexts of one
-feature do. A second view is which other features fire there, rare ones counting more (inverse document frequency).
+feature do. It is made twice: once with what each feature writes taken out, so that what is left is what its contexts
+share besides it; and once with that left in, which keeps the directions that the features themselves write, where
+the senses of a unit differ that writes their mean. A third view is which other features fire there, rare ones counting
+more (inverse document frequency).
 """
 
 from __future__ import annotations
@@ -22,11 +25,34 @@ from onesense.senses.sampling import Sample
 
 _SHRINKAGE = 0.01
 _DIRECTIONS = (300, 50)
+_TOLD_APART = 300
 _SAME_DIRECTION = 0.7
 _TINY = 1e-9
 
-VIEWS = ("stream, 300 directions", "stream, 50 directions", "co-active features")
+VIEWS = (
+    "stream, 300 directions",
+    "stream, 50 directions",
+    "stream, what features write",
+    "co-active features",
+)
 """How a context is seen; each gives a vector of norm 1."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Discriminants:
+    """Directions of the stream in which contexts of different features differ most.
+
+    Attributes:
+        centre: Mean of the contexts on which they were learned, [d_model].
+        projection: From the stream to the directions, strongest first, each scaled, [d_model, directions].
+    """
+
+    centre: Floats
+    projection: Floats
+
+    def of(self, stream: Floats) -> Floats:
+        """Contexts along these directions, [contexts, directions]."""
+        return np.asarray((stream - self.centre) @ self.projection, np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,17 +61,16 @@ class SenseSpace:
 
     Attributes:
         activity: The text.
-        centre: Mean of the contexts on which the metric was learned, [d_model].
-        projection: From the stream to the discriminant directions, strongest first, [d_model, directions].
-        weight: How much each direction counts, [directions].
+        shared: In what contexts of different features differ besides what the features write; strong directions
+            count more.
+        written: In what they differ, what they write included; all directions count alike.
         latents: Square roots of the reference features, weighted by rarity, [positions, features].
         directions: What each reference feature writes, of norm 1, [features, d_model].
     """
 
     activity: Activity
-    centre: Floats
-    projection: Floats
-    weight: Floats
+    shared: Discriminants
+    written: Discriminants
     latents: csr_array[np.float32]
     directions: Floats
 
@@ -61,12 +86,13 @@ class SenseSpace:
         """
         stream = self.activity.rows(sample.position)
         stream = stream - np.outer(stream @ direction, direction)
-        seen = ((stream - self.centre) @ self.projection) * self.weight
         own = direction.reshape(1, -1)
         known = own if makers is None else np.concatenate([own, makers])
         others = np.asarray((self.directions @ known.T).max(axis=1) <= _SAME_DIRECTION, np.float32)
         return ContextVectors(
-            seen.astype(np.float32), csr_array(self.latents[sample.position].multiply(others[None]))
+            self.shared.of(stream),
+            self.written.of(stream),
+            csr_array(self.latents[sample.position].multiply(others[None])),
         )
 
 
@@ -75,24 +101,27 @@ class ContextVectors:
     """Contexts in all ``VIEWS``.
 
     Attributes:
-        stream: Along the discriminant directions, strongest first, [contexts, directions].
+        shared: Along the directions of ``SenseSpace.shared``, [contexts, directions].
+        written: Along those of ``SenseSpace.written``, [contexts, directions].
         firing: Features that fire there, rare ones counting more, [contexts, features].
     """
 
-    stream: Floats
+    shared: Floats
+    written: Floats
     firing: csr_array[np.float32]
 
     def __len__(self) -> int:
         """How many contexts."""
-        return len(self.stream)
+        return len(self.shared)
 
     def take(self, index: NDArray[np.integer] | slice) -> ContextVectors:
         """Some of the contexts."""
-        return ContextVectors(self.stream[index], self.firing[index])
+        return ContextVectors(self.shared[index], self.written[index], self.firing[index])
 
     def cosines(self) -> NDArray[np.float64]:
         """Of all pairs of contexts in each view, [views, contexts, contexts]."""
-        seen = [unit_rows(self.stream[:, :number]) for number in _DIRECTIONS]
+        seen = [unit_rows(self.shared[:, :number]) for number in _DIRECTIONS]
+        seen.append(unit_rows(self.written))
         inner = (self.firing @ self.firing.T).toarray().astype(np.float64)
         norms = np.sqrt(np.maximum(np.diagonal(inner), _TINY))
         return np.stack(
@@ -127,15 +156,15 @@ def fit_space(
         )
     most = 2500
     chosen = np.sort(np.random.default_rng(seed).permutation(chosen)[:most])
-    within, means = _scatter(activity, directions, samples, chosen)
-    centre = means.mean(0)
-    between = np.cov(means.T) - within / number
-    projection, strength = _discriminants(within, between, min(max(_DIRECTIONS), len(chosen) - 1))
+    within, besides, whole = _scatter(activity, directions, samples, chosen)
+    most = len(chosen) - 1
+    projection, strength = _discriminants(within, besides, number, min(max(_DIRECTIONS), most))
+    written, _ = _discriminants(within, whole, number, min(_TOLD_APART, most))
+    weighted = projection * np.sqrt(strength / (1 + strength))
     return SenseSpace(
         activity,
-        centre.astype(np.float32),
-        projection.astype(np.float32),
-        np.sqrt(strength / (1 + strength)).astype(np.float32),
+        Discriminants(besides.mean(0).astype(np.float32), weighted.astype(np.float32)),
+        Discriminants(whole.mean(0).astype(np.float32), written.astype(np.float32)),
         _rarity_weighted(activity.firings[reference], len(activity)),
         directions,
     )
@@ -149,26 +178,31 @@ def unit_rows(rows: NDArray[np.floating]) -> Floats:
 
 def _scatter(
     activity: Activity, directions: Floats, samples: Sequence[Sample], chosen: NDArray[np.integer]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Covariance within a feature [d_model, d_model], and the mean of each [features, d_model]."""
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Covariance within a feature [d_model, d_model], and the mean of each without and with what it writes.
+
+    The means are [features, d_model]; what a feature writes is taken out of the covariance.
+    """
     width = directions.shape[1]
-    within, means, contexts = np.zeros((width, width)), np.empty((len(chosen), width)), 0
+    within, contexts = np.zeros((width, width)), 0
+    besides, whole = np.empty((len(chosen), width)), np.empty((len(chosen), width))
     for row, feature in enumerate(chosen):
-        stream = activity.rows(samples[feature].position)
-        own = directions[feature]
-        stream = stream - np.outer(stream @ own, own)
-        means[row] = stream.mean(0)
-        rest = (stream - means[row]).astype(np.float32)
+        stream, own = activity.rows(samples[feature].position), directions[feature]
+        whole[row] = stream.mean(0)
+        besides[row] = whole[row] - (whole[row] @ own) * own
+        rest = stream - whole[row].astype(np.float32)
+        rest -= np.outer(rest @ own, own)
         within += rest.T @ rest
         contexts += len(stream) - 1
-    return within / contexts, means
+    return within / contexts, besides, whole
 
 
 def _discriminants(
-    within: NDArray[np.float64], between: NDArray[np.float64], number: int
+    within: NDArray[np.float64], means: NDArray[np.float64], contexts: int, number: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Directions that maximise between over within, and that ratio, strongest first."""
+    """Directions that maximise the covariance between features over that within, and that ratio, strongest first."""
     width = len(within)
+    between = np.cov(means.T) - within / contexts
     shrunk = within + _SHRINKAGE * np.trace(within) / width * np.eye(width)
     values, vectors = np.linalg.eigh(shrunk)
     whitening = vectors / np.sqrt(values)

@@ -173,8 +173,8 @@ def wanted_of(text: SplitText, dictionary: Dictionary, column: int, rows: Tensor
     return text.residual[rows] - others @ dictionary.W_dec[list(text.features)]
 
 
-def _views(vectors: ContextVectors) -> tuple[Floats, Floats]:
-    return unit_rows(vectors.stream), unit_rows(vectors.firing.toarray())
+def _views(vectors: ContextVectors) -> tuple[Floats, Floats, Floats]:
+    return unit_rows(vectors.shared), unit_rows(vectors.written), unit_rows(vectors.firing.toarray())
 
 
 def _directions(text: SplitText, sense: NDArray[np.int8]) -> list[Tensor]:

@@ -41,7 +41,7 @@ class SplitSettings:
     fvu_tolerance: float = 0.001
     cross_entropy_tolerance: float = 0.001
     cross_entropy_tokens: int = 20_000
-    contexts: int = 64
+    contexts: int = 128
     one_sense: bool = True
     refine: RefineSettings = field(default_factory=RefineSettings)
     seed: int = 0

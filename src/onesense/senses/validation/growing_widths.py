@@ -16,10 +16,11 @@ from onesense.errors import ConfigurationError, IncompatibleError
 from onesense.senses.activity import Activity, Firings, Floats
 from onesense.senses.field_metrics.estimate import Estimate, check_draws
 from onesense.senses.judge import SMALLEST_SET, halved_sizes
+from onesense.senses.ruler import Ruler, fit_ruler
 from onesense.senses.sampling import sample_all
 from onesense.senses.unit_sets import UnitSet
 from onesense.senses.validation.auroc import interval
-from onesense.senses.validation.ruler import Ruler, count_senses, fit_ruler
+from onesense.senses.validation.ruler import check_documents, count_senses
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +109,7 @@ def growing_widths(
     """
     settings = settings or WidthSettings()
     named = _checked(activity, unit_sets, reference)
+    check_documents(activity)
     ruler = fit_ruler(
         activity,
         reference,

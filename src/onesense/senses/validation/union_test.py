@@ -18,6 +18,7 @@ from onesense.errors import ConfigurationError, IncompatibleError
 from onesense.senses.activity import Activity, Floats
 from onesense.senses.field_metrics.estimate import Estimate, check_draws
 from onesense.senses.judge import SMALLEST_SET, union_direction
+from onesense.senses.ruler import Ruler, fit_ruler
 from onesense.senses.sampling import Sample, sample_all, united
 from onesense.senses.unit_sets import UnitSet
 from onesense.senses.validation.auroc import PairScores, auroc, drawn_aurocs, interval
@@ -29,7 +30,7 @@ from onesense.senses.validation.cheap_scores import (
     largest_decoder_cosine,
     lens_kurtosis,
 )
-from onesense.senses.validation.ruler import Ruler, fit_ruler
+from onesense.senses.validation.ruler import check_documents
 
 OURS = "number of senses"
 _FEWEST_PAIRS = 20
@@ -52,7 +53,7 @@ class UnionSettings:
     """
 
     pairs: int = 600
-    contexts: int = 64
+    contexts: int = 128
     most_density: float = 0.02
     shares: tuple[float, ...] = (0.5, 0.25)
     draws: int = 2000
@@ -149,6 +150,7 @@ def union_test(
             f"The activity does not hold the {units.n_units} units `{units.name}`.",
             hint="Take the dictionary that the text was read with.",
         )
+    check_documents(activity)
     samples = sample_all(firings, settings.contexts, seed=settings.seed)
     full = np.array([len(one) == settings.contexts for one in samples])
     rare = firings.count < settings.most_density * len(activity)
@@ -260,10 +262,7 @@ def _sets(settings: UnionSettings, generator: np.random.Generator) -> list[NDArr
 def _written(directions: Floats, shares: Sequence[float]) -> Floats:
     """What each set's unit writes, of norm 1: [pairs, 2, d_model] gives [pairs, 2 + shares, d_model]."""
     first, second = directions[:, 0], directions[:, 1]
-    mixed = [
-        np.stack([union_direction(one, other, share) for one, other in zip(first, second, strict=True)])
-        for share in shares
-    ]
+    mixed = [np.stack([union_direction(pair, (share, 1 - share)) for pair in directions]) for share in shares]
     return np.ascontiguousarray(np.stack([first, second, *mixed], axis=1))
 
 

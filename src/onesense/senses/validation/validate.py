@@ -50,7 +50,7 @@ class ValidateSettings:
     text_field: str = "text"
     tokens: int = 250_000
     context_size: int = 128
-    contexts: int = 64
+    contexts: int = 128
     pairs: int = 600
     seed: int = 0
     dtype: str = "auto"
