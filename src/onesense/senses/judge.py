@@ -9,7 +9,7 @@ make the judge more cautious, not less.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from onesense.errors import ConfigurationError
 from onesense.senses.activity import Floats
 from onesense.senses.sampling import Sample, united
 from onesense.senses.set_statistics import set_statistics
+from onesense.senses.small_matrices import in_threads
 from onesense.senses.space import ContextVectors, SenseSpace, unit_rows
 
 SMALLEST_SET = 8
@@ -31,6 +32,7 @@ _UNIONS_OF_MORE = 500
 _SMALLEST_SHARE = 0.2
 _WITHOUT_MAKERS = 0.5
 _SETS_AT_ONCE = 512
+_DRAWN_AT_ONCE = 64
 _FEWEST_FEATURES = 20
 
 Cosines = NDArray[np.float64]
@@ -97,12 +99,7 @@ def fit_judge(draw: DrawUnion, *, sizes: Sequence[int], seed: int, unions: int =
     for size in ordered:
         most = min(MOST_SENSES, max(2, size // _CONTEXTS_OF_A_SENSE))
         labels = np.repeat(np.arange(1, most + 1), [unions, unions, *[-(-unions // 3)] * (most - 2)])
-        numbers = [
-            statistics_of(
-                [draw(size, drawn_shares(int(one), generator), generator).cosines() for one in part]
-            )
-            for part in np.split(labels, range(_SETS_AT_ONCE, len(labels), _SETS_AT_ONCE))
-        ]
+        numbers = list(in_threads(_of_vectors, _drawn(draw, size, labels, generator)))
         # Several senses of any number weigh as much as one.
         weights = np.where(labels > 1, 1.0, (labels > 1).sum() / unions)
         model = HistGradientBoostingClassifier(
@@ -116,6 +113,18 @@ def fit_judge(draw: DrawUnion, *, sizes: Sequence[int], seed: int, unions: int =
         )
         models[size] = model.fit(np.concatenate(numbers), labels, sample_weight=weights)
     return Judge(ordered, models)
+
+
+def _drawn(
+    draw: DrawUnion, size: int, labels: NDArray[np.int64], generator: np.random.Generator
+) -> Iterator[list[ContextVectors]]:
+    """A union for each number of features, some at once."""
+    for part in np.split(labels, range(_DRAWN_AT_ONCE, len(labels), _DRAWN_AT_ONCE)):
+        yield [draw(size, drawn_shares(int(one), generator), generator) for one in part]
+
+
+def _of_vectors(sets: Sequence[ContextVectors]) -> NDArray[np.float64]:
+    return statistics_of([one.cosines() for one in sets])
 
 
 def drawn_shares(number: int, generator: np.random.Generator) -> tuple[float, ...]:

@@ -11,12 +11,13 @@ from onesense.senses.activity import Activity, Floats
 from onesense.senses.judge import Judge, fit_judge, unions_of
 from onesense.senses.partition import THRESHOLD, Senses, partition_all
 from onesense.senses.sampling import Sample
+from onesense.senses.small_matrices import in_threads
 from onesense.senses.space import SenseSpace, fit_space
 
 RARE = 0.02
 """A feature that fires at more of the positions is often one of form, and a poor example of one sense."""
 
-_UNITS_AT_ONCE = 256
+_UNITS_AT_ONCE = 64
 
 
 class Ruler(NamedTuple):
@@ -44,15 +45,18 @@ class Ruler(NamedTuple):
         """
         senses: list[Senses | None] = [None] * len(samples)
         usable = [at for at, one in enumerate(samples) if self._usable(one)]
-        for start in range(0, len(usable), _UNITS_AT_ONCE):
-            part = usable[start : start + _UNITS_AT_ONCE]
-            found = partition_all(
-                [self.space.vectors(samples[at], directions[at]).cosines() for at in part],
-                [samples[at].value for at in part],
+
+        def parted(units: Sequence[int]) -> list[Senses | None]:
+            return partition_all(
+                [self.space.vectors(samples[at], directions[at]).cosines() for at in units],
+                [samples[at].value for at in units],
                 self.judge,
                 threshold=threshold,
             )
-            for at, one in zip(part, found, strict=True):
+
+        parts = [usable[start : start + _UNITS_AT_ONCE] for start in range(0, len(usable), _UNITS_AT_ONCE)]
+        for units, found in zip(parts, in_threads(parted, parts), strict=True):
+            for at, one in zip(units, found, strict=True):
                 senses[at] = one
         return senses
 

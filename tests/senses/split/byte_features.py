@@ -17,7 +17,7 @@ from onesense.sae.dictionary import Architecture, Dictionary, Origin
 from onesense.senses.activity import Activity, collect_activity
 from onesense.senses.judge import Judge
 from onesense.senses.set_statistics import STATISTICS
-from onesense.senses.space import SenseSpace
+from onesense.senses.space import Discriminants, SenseSpace
 from onesense.senses.split.labelled import LabelledFeature
 from onesense.senses.unit_sets import feature_units
 from onesense.store.run_folder import RunFolder
@@ -101,11 +101,11 @@ def byte_setup(
     by_feature = csr_array(
         (firings.value, firings.position, firings.pointer), shape=(dictionary.d_sae, len(activity))
     )
+    plain = Discriminants(np.zeros(width, np.float32), np.eye(width, dtype=np.float32))
     space = SenseSpace(
         activity,
-        np.zeros(width, np.float32),
-        np.eye(width, dtype=np.float32),
-        np.ones(width, np.float32),
+        plain,
+        plain,
         csr_array(by_feature.T.tocsr()),
         units.directions.numpy(),
     )

@@ -15,12 +15,12 @@ from onesense.senses.validation.cheap_scores import (
 def test_context_scores_are_what_they_are_called() -> None:
     tokens = np.array([5, 5, 7, 7])
     stream = np.array([[2, 0], [3, 0], [0, 1], [0, 4]], np.float32)
-    cosines = np.stack([np.ones((4, 4)), np.eye(4), np.full((4, 4), 0.5)])
+    cosines = np.stack([np.ones((4, 4)), np.eye(4), np.full((4, 4), 0.5), np.full((4, 4), 0.25)])
     found = dict(zip(CONTEXT_SCORES, context_scores(tokens, stream, cosines), strict=True))
     assert found["token entropy"] == pytest.approx(np.log(2))
     assert found["share of distinct tokens"] == 0.5
     assert found["mean cosine, raw stream"] == pytest.approx(2 / 6)
-    assert list(found.values())[3:] == pytest.approx([1, 0, 0.5])
+    assert list(found.values())[3:] == pytest.approx([1, 0, 0.5, 0.25])
 
 
 def test_a_direction_is_not_compared_with_what_it_is_made_of() -> None:

@@ -35,7 +35,7 @@ def test_unions_are_told_where_each_feature_has_a_place_of_its_own(found: UnionT
 def test_every_cheap_score_stands_beside_ours(found: UnionTest) -> None:
     for share in (0.5, 0.25):
         rows = found.of(share)
-        assert len(rows) == 9
+        assert len(rows) == 10
         assert {"token entropy", "lens kurtosis", "largest decoder cosine"} <= {row.name for row in rows}
         for row in rows[1:]:
             assert row.lead is not None
