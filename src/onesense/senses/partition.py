@@ -113,7 +113,8 @@ def _nearest(
         return np.zeros(len(labels), np.int64)
     toward = np.stack([cosines[:, labels == one].mean(axis=1) for one in kept], axis=1)
     own = labels[:, None] == kept
-    return np.where(own.any(axis=1), own.argmax(axis=1), toward.argmax(axis=1)).astype(np.int64)
+    nearest = np.where(own.any(axis=1), own.argmax(axis=1), toward.argmax(axis=1))
+    return np.asarray(nearest, np.int64)
 
 
 def _senses(cosines: Cosines, values: Floats, labels: NDArray[np.int64], several: float) -> Senses:
