@@ -20,7 +20,7 @@ from onesense.sae.activations import usable_positions
 from onesense.sae.dictionary import Dictionary
 from onesense.senses import activity as module
 from onesense.senses.activity import Activity, collect_activity, firing_rates, read_text
-from onesense.senses.unit_sets import UnitSet, feature_units, residual_units
+from onesense.senses.unit_sets import UnitSet, feature_units, residual_units, usable_rows
 from onesense.store.run_folder import RunFolder
 from onesense.text.corpus import Document
 from onesense.text.windows import batch_windows, iter_windows
@@ -237,7 +237,8 @@ def test_several_sets_are_read_at_their_own_places(
     model = tiny_model("gpt2")
     windows = list(iter_windows(model, documents(10), context_size=64))
     above = HookPoint(2, "hook_resid_post")
-    other = residual_units(model, above, windows, torch.tensor([0.1], dtype=torch.float64))
+    rows = usable_rows(model, [above], windows)[above]
+    other = residual_units(above, rows, torch.tensor([0.1], dtype=torch.float64))
     found = _collect(model, [feature_units(_features(model)), other], _run(tmp_path / "run"), documents(10))
     rate = found.firings["residual basis"].count / len(found)
     assert np.median(rate) == pytest.approx(0.1, abs=0.02)

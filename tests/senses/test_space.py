@@ -63,6 +63,15 @@ def test_features_that_write_the_same_do_not_count_as_others(world: Planted, spa
     assert seen[:, FEATURES:].max() > 0
 
 
+def test_features_left_out_are_those_of_a_comparison_with_all(world: Planted, space: SenseSpace) -> None:
+    sample, own = world.sample(3), world.directions[3]
+    makers = world.directions[[7, 9]]
+    alike = (space.directions @ np.stack([own, *makers]).T).max(axis=1) > 0.7
+    assert alike.sum() >= 3
+    wanted = space.latents[sample.position].toarray() * ~alike
+    assert_array_equal(space.vectors(sample, own, makers=makers).firing.toarray(), wanted)
+
+
 def test_rare_features_count_more(world: Planted, space: SenseSpace) -> None:
     count = world.activity.firings["features"].count
     weight = [

@@ -14,13 +14,15 @@ from torch.testing import assert_close
 from onesense.errors import ConfigurationError, IncompatibleError, NumericalError
 from onesense.model.hook_points import HookPoint
 from onesense.model.language_model import LanguageModel
-from onesense.senses.activity import firing_rates
+from onesense.senses.activity import firing_rates, rates_among
 from onesense.senses.unit_sets import (
     UnitSet,
     feature_units,
     matched_thresholds,
+    neuron_point,
     neuron_units,
     residual_units,
+    usable_rows,
 )
 from onesense.text.windows import Window, iter_windows
 from senses.planted_contexts import POINT, documents, sparse_dictionary
@@ -32,6 +34,10 @@ DENSITIES = torch.tensor([0.01, 0.05, 0.2, 0.0], dtype=torch.float64)
 
 def _windows(model: LanguageModel) -> list[Window]:
     return list(iter_windows(model, documents(20), context_size=64))
+
+
+def _rows(model: LanguageModel, point: HookPoint) -> torch.Tensor:
+    return usable_rows(model, [point], _windows(model))[point]
 
 
 @given(
@@ -85,7 +91,7 @@ def test_features_elsewhere_than_in_the_stream_are_refused(suffix: str, tiny_lla
     with pytest.raises(ConfigurationError, match="not in the residual stream"):
         feature_units(random_dictionary(hook_point=HookPoint(1, suffix)))
     with pytest.raises(ConfigurationError, match="not in the residual stream"):
-        residual_units(tiny_llama, HookPoint(1, suffix), _windows(tiny_llama), DENSITIES)
+        residual_units(HookPoint(1, suffix), torch.zeros(9, 32), DENSITIES)
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama", "gpt_neox"])
@@ -93,7 +99,7 @@ def test_neurons_write_the_rows_of_the_down_projection(
     family: str, tiny_model: Callable[[str], LanguageModel]
 ) -> None:
     model = tiny_model(family)
-    units = neuron_units(model, 1, _windows(model), DENSITIES)
+    units = neuron_units(model, 1, _rows(model, neuron_point(1)), DENSITIES)
     rows = {
         "gpt2": lambda hf: hf.transformer.h[1].mlp.c_proj.weight,
         "llama": lambda hf: hf.model.layers[1].mlp.down_proj.weight.T,
@@ -108,8 +114,8 @@ def test_neurons_and_coordinates_fire_as_often_as_features(tiny_llama: LanguageM
     windows = _windows(tiny_llama)
     densities = torch.tensor([0.01, 0.05], dtype=torch.float64)
     for units in (
-        neuron_units(tiny_llama, 1, windows, densities),
-        residual_units(tiny_llama, POINT, windows, densities),
+        neuron_units(tiny_llama, 1, _rows(tiny_llama, neuron_point(1)), densities),
+        residual_units(POINT, _rows(tiny_llama, POINT), densities),
     ):
         rates = firing_rates(tiny_llama, units.dictionary, windows).numpy()
         near = np.minimum(abs(rates - 0.01), abs(rates - 0.05))
@@ -119,7 +125,7 @@ def test_neurons_and_coordinates_fire_as_often_as_features(tiny_llama: LanguageM
 
 
 def test_the_residual_basis_is_the_coordinates(tiny_llama: LanguageModel) -> None:
-    units = residual_units(tiny_llama, POINT, _windows(tiny_llama), DENSITIES)
+    units = residual_units(POINT, _rows(tiny_llama, POINT), DENSITIES)
     assert units.name == "residual basis"
     assert torch.equal(units.directions, torch.eye(32))
     rows = torch.randn(50, 32, generator=torch.Generator().manual_seed(0)) * 5
@@ -127,9 +133,21 @@ def test_the_residual_basis_is_the_coordinates(tiny_llama: LanguageModel) -> Non
     assert_close(latents, rows * (rows > units.dictionary.threshold))
 
 
+def test_several_points_are_read_as_each_alone(tiny_llama: LanguageModel) -> None:
+    points = [POINT, neuron_point(1)]
+    both = usable_rows(tiny_llama, points, _windows(tiny_llama))
+    assert list(both) == points
+    for point in points:
+        assert torch.equal(both[point], _rows(tiny_llama, point))
+    dictionary = random_dictionary(d_in=32, hook_point=POINT)
+    rates = rates_among(dictionary, both[POINT])
+    assert_close(rates, firing_rates(tiny_llama, dictionary, _windows(tiny_llama)))
+    assert 0 < float(rates.mean()) < 1
+
+
 def test_without_text_there_is_no_threshold(tiny_llama: LanguageModel) -> None:
     with pytest.raises(ConfigurationError, match="no text"):
-        neuron_units(tiny_llama, 1, [], DENSITIES)
+        usable_rows(tiny_llama, [POINT], [])
 
 
 def test_directions_must_belong_to_the_units() -> None:
@@ -143,6 +161,6 @@ def test_damaged_weights_are_told() -> None:
     with torch.no_grad():
         model.hf.model.layers[1].mlp.down_proj.weight[3, 5] = float("nan")
     with pytest.raises(NumericalError, match="NaN or infinity"):
-        residual_units(model, POINT, windows, DENSITIES)
+        usable_rows(model, [POINT], windows)
     with pytest.raises(NumericalError, match="NaN or infinity"):
         firing_rates(model, dictionary, windows)

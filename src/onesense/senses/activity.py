@@ -198,11 +198,28 @@ def firing_rates(model: LanguageModel, dictionary: Dictionary, windows: Sequence
         check_finite(found[batch.content], near.hook_point, windows[start])
         rows = found[usable_positions(found, batch.content)]
         positions += len(rows)
-        for part in rows.split(_rows_at_once(near)):
-            with torch.no_grad():
-                values, limit = encoded(near, part)
-            fired += (values > limit).sum(0).cpu()
+        fired += _fired(near, rows)
     return fired.double() / max(positions, 1)
+
+
+def rates_among(dictionary: Dictionary, rows: torch.Tensor) -> torch.Tensor:
+    """Share of activations at which each feature fires, float64 on the CPU, [d_sae].
+
+    Args:
+        dictionary: The dictionary.
+        rows: Activations at its hook point, [positions, d_in].
+    """
+    return _fired(dictionary, rows).double() / max(len(rows), 1)
+
+
+def _fired(dictionary: Dictionary, rows: torch.Tensor) -> torch.Tensor:
+    """How many of some activations each feature fires at, on the CPU, [d_sae]."""
+    fired = torch.zeros(dictionary.d_sae, dtype=torch.int64)
+    for part in rows.split(_rows_at_once(dictionary)):
+        with torch.no_grad():
+            values, limit = encoded(dictionary, part.to(dictionary.device))
+        fired += (values > limit).sum(0).cpu()
+    return fired
 
 
 def _shard_name(shard: int) -> str:

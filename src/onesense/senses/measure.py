@@ -16,13 +16,20 @@ from onesense.model.dtype import resolve_dtype
 from onesense.model.language_model import LanguageModel
 from onesense.sae.check import self_check
 from onesense.sae.dictionary import Dictionary
-from onesense.senses.activity import Activity, Floats, collect_activity, firing_rates, read_text
+from onesense.senses.activity import Activity, Floats, collect_activity, rates_among, read_text
 from onesense.senses.judge import SMALLEST_SET, halved_sizes
 from onesense.senses.partition import THRESHOLD, Senses
 from onesense.senses.ruler import Ruler, fit_ruler
 from onesense.senses.sampling import sample_all
 from onesense.senses.sense_table import SenseTable, sense_table
-from onesense.senses.unit_sets import UnitSet, feature_units, neuron_units, residual_units
+from onesense.senses.unit_sets import (
+    UnitSet,
+    feature_units,
+    neuron_point,
+    neuron_units,
+    residual_units,
+    usable_rows,
+)
 from onesense.store.provenance import provenance
 from onesense.store.run_folder import RunFolder
 from onesense.text.corpus import read_documents, text_identity
@@ -281,11 +288,13 @@ def _others(model: LanguageModel, dictionary: Dictionary, settings: MeasureSetti
     windows = list(
         islice(iter_windows(model, documents, context_size=settings.context_size), _THRESHOLD_WINDOWS)
     )
-    # Those that a release records are of another text.
-    densities = firing_rates(model, dictionary, windows)
     point, made = dictionary.hook_point, []
+    at = neuron_point(point.layer)
+    rows = usable_rows(model, [point, at] if NEURONS in settings.others else [point], windows)
+    # Those that a release records are of another text.
+    densities = rates_among(dictionary.to(device=model.device), rows[point])
     if NEURONS in settings.others:
-        made.append(neuron_units(model, point.layer, windows, densities, seed=settings.seed))
+        made.append(neuron_units(model, point.layer, rows[at], densities, seed=settings.seed))
     if RESIDUAL_BASIS in settings.others:
-        made.append(residual_units(model, point, windows, densities, seed=settings.seed))
+        made.append(residual_units(point, rows[point], densities, seed=settings.seed))
     return made

@@ -88,12 +88,12 @@ class SenseSpace:
         stream = stream - np.outer(stream @ direction, direction)
         own = direction.reshape(1, -1)
         known = own if makers is None else np.concatenate([own, makers])
-        others = np.asarray((self.directions @ known.T).max(axis=1) <= _SAME_DIRECTION, np.float32)
-        return ContextVectors(
-            self.shared.of(stream),
-            self.written.of(stream),
-            csr_array(self.latents[sample.position].multiply(others[None])),
-        )
+        firing = self.latents[sample.position]
+        # Of those that fire here only: comparing all would cost more the wider the dictionary is.
+        features, column = np.unique(firing.indices, return_inverse=True)
+        others = np.asarray((self.directions[features] @ known.T).max(axis=1) <= _SAME_DIRECTION, np.float32)
+        kept = csr_array((firing.data * others[column], firing.indices, firing.indptr), shape=firing.shape)
+        return ContextVectors(self.shared.of(stream), self.written.of(stream), kept)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

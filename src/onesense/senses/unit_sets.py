@@ -71,15 +71,51 @@ def feature_units(dictionary: Dictionary, name: str = "features") -> UnitSet:
     )
 
 
+def neuron_point(layer: int) -> HookPoint:
+    """Where the neurons of a block are read: after their activation function."""
+    return HookPoint(layer, _NEURONS)
+
+
+def usable_rows(
+    model: LanguageModel, points: Sequence[HookPoint], windows: Sequence[Window]
+) -> dict[HookPoint, Tensor]:
+    """Activations of a text at some points, read in one pass; outliers and special tokens are left out.
+
+    Args:
+        model: The model.
+        points: Where.
+        windows: The text.
+
+    Returns:
+        For each point float32 on the CPU, [positions, width].
+
+    Raises:
+        ConfigurationError: The text holds no position.
+        HookPointError: The model has no such point.
+        NumericalError: NaN or infinity.
+    """
+    parts: dict[HookPoint, list[Tensor]] = {point: [] for point in points}
+    for start in range(0, len(windows), _WINDOWS_AT_ONCE):
+        batch = batch_windows(model, windows[start : start + _WINDOWS_AT_ONCE])
+        found = capture(model, batch, list(parts))
+        for point, kept in parts.items():
+            check_finite(found[point][batch.content], point, windows[start])
+            kept.append(found[point][usable_positions(found[point], batch.content)].float().cpu())
+    if not all(sum(len(part) for part in kept) for kept in parts.values()):
+        raise ConfigurationError("There is no text to set thresholds on.", hint="Give more text with --text.")
+    return {point: torch.cat(kept) for point, kept in parts.items()}
+
+
 def neuron_units(
-    model: LanguageModel, layer: int, windows: Sequence[Window], densities: Tensor, *, seed: int = 0
+    model: LanguageModel, layer: int, rows: Tensor, densities: Tensor, *, seed: int = 0
 ) -> UnitSet:
     """The neurons of one MLP after their activation function, their positive side, at matched firing rate.
 
     Args:
         model: The model.
         layer: The block, from 0.
-        windows: Text on which the thresholds are set; 10,000 tokens or more.
+        rows: Their activations on a text of 10,000 tokens or more, as ``usable_rows`` reads them at
+            ``neuron_point``, [positions, neurons]: on these the thresholds are set.
         densities: Firing rates of features; each neuron takes one of them, in random order, [features].
         seed: Of that order.
 
@@ -87,9 +123,9 @@ def neuron_units(
         HookPointError: The block's MLP has no neurons that can be read.
         ConfigurationError: No density above 0.
     """
-    point = HookPoint(layer, _NEURONS)
+    point = neuron_point(layer)
     written = written_by_neurons(model, point)
-    return UnitSet("neurons", _thresholded(model, point, windows, densities, seed), _normalised(written))
+    return UnitSet("neurons", _thresholded(point, rows, densities, seed), _normalised(written))
 
 
 def written_by_neurons(model: LanguageModel, point: HookPoint) -> Tensor:
@@ -115,18 +151,15 @@ def written_by_neurons(model: LanguageModel, point: HookPoint) -> Tensor:
     return written.float().cpu()
 
 
-def residual_units(
-    model: LanguageModel, point: HookPoint, windows: Sequence[Window], densities: Tensor, *, seed: int = 0
-) -> UnitSet:
+def residual_units(point: HookPoint, rows: Tensor, densities: Tensor, *, seed: int = 0) -> UnitSet:
     """The coordinates of the residual stream, their positive side, at matched firing rate; see ``neuron_units``.
 
     Raises:
         ConfigurationError: The hook point is not in the residual stream; no density above 0.
-        HookPointError: It does not exist in this model.
     """
     _require_residual(point)
-    width = model.resolve(point).width
-    return UnitSet("residual basis", _thresholded(model, point, windows, densities, seed), torch.eye(width))
+    directions = torch.eye(rows.shape[1])
+    return UnitSet("residual basis", _thresholded(point, rows, densities, seed), directions)
 
 
 def matched_thresholds(values: Tensor, densities: Tensor, *, seed: int) -> Tensor:
@@ -160,18 +193,8 @@ def matched_thresholds(values: Tensor, densities: Tensor, *, seed: int) -> Tenso
     return ordered.gather(0, rows[None])[0].clamp_min(0)
 
 
-def _thresholded(
-    model: LanguageModel, point: HookPoint, windows: Sequence[Window], densities: Tensor, seed: int
-) -> Dictionary:
-    width = model.resolve(point).width
-    parts = []
-    for start in range(0, len(windows), _WINDOWS_AT_ONCE):
-        batch = batch_windows(model, windows[start : start + _WINDOWS_AT_ONCE])
-        found = capture(model, batch, [point])[point]
-        check_finite(found[batch.content], point, windows[start])
-        parts.append(found[usable_positions(found, batch.content)].float().cpu())
-    if not parts or not sum(len(part) for part in parts):
-        raise ConfigurationError("There is no text to set thresholds on.", hint="Give more text with --text.")
+def _thresholded(point: HookPoint, rows: Tensor, densities: Tensor, seed: int) -> Dictionary:
+    width = rows.shape[1]
     axes = torch.eye(width)
     return Dictionary(
         architecture=Architecture.JUMPRELU,
@@ -180,7 +203,7 @@ def _thresholded(
         b_enc=torch.zeros(width),
         W_dec=axes,
         b_dec=torch.zeros(width),
-        threshold=matched_thresholds(torch.cat(parts), densities, seed=seed),
+        threshold=matched_thresholds(rows, densities, seed=seed),
     )
 
 
