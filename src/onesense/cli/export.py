@@ -37,7 +37,7 @@ def export_command(
     steps: Annotated[int, typer.Option("--steps", help="Optimiser steps.", rich_help_panel=_FIT)] = 200,
     learning_rate: Annotated[
         float, typer.Option("--learning-rate", help="At its peak.", rich_help_panel=_FIT)
-    ] = 2e-3,
+    ] = 3e-4,
     target_kl: Annotated[
         float,
         typer.Option("--target-kl", help="KL to the recipe that should be reached.", rich_help_panel=_FIT),

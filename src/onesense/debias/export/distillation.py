@@ -54,7 +54,7 @@ class DistillationSettings(Checked):
 
     rank: Annotated[int, Field(ge=1)] = 16
     steps: Annotated[int, Field(ge=1)] = 200
-    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
+    learning_rate: Annotated[float, Field(gt=0)] = 3e-4
     rows: Annotated[int, Field(ge=1)] = 2
     prompt_rows: Annotated[int, Field(ge=1)] = 12
     prompt_weight: Annotated[float, Field(ge=0)] = 1.0
