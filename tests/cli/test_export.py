@@ -108,3 +108,17 @@ def test_what_a_user_may_get_wrong(onesense: Run, recipe: Path, gpt2_folder: Pat
     recipe.write_text(json.dumps(changed))
     assert onesense("export", recipe, "--to", out).code == 4
     assert onesense("verify", gpt2_folder).code == 3
+
+
+def test_defaults_are_those_of_the_library() -> None:
+    from inspect import signature
+
+    from onesense.cli.export import export_command
+    from onesense.debias.export.distillation import DistillationSettings
+    from onesense.debias.export.texts import TextSettings
+
+    asked = {name: one.default for name, one in signature(export_command).parameters.items()}
+    fit, text = DistillationSettings(), TextSettings()
+    for name in ("rank", "steps", "learning_rate", "rows", "target_kl"):
+        assert asked[name] == getattr(fit, name), name
+    assert asked["windows"] == text.fit_windows

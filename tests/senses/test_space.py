@@ -95,18 +95,31 @@ def test_the_same_seed_gives_the_same_space(world: Planted, space: SenseSpace) -
     assert_array_equal(again.written.projection, space.written.projection)
 
 
-def test_what_features_write_tells_their_contexts_apart(world: Planted, space: SenseSpace) -> None:
-    """A unit that writes the mean of two features leaves in their contexts what each writes besides it."""
-    one, other = world.sample(10), world.sample(11)
-    mean = union_direction(world.directions[[10, 11]], (0.5, 0.5))
-    whole = united(one, other)
-    halves = np.repeat([0, 1], [len(one), len(other)])
+def test_the_senses_of_a_unit_are_told_by_what_each_writes() -> None:
+    """Features of one topic: their contexts share it, and differ in nothing but what the features write."""
+    generator = np.random.default_rng(0)
+    feature = generator.permutation(np.repeat(np.arange(FEATURES), 48))
+    written = np.concatenate([np.zeros((FEATURES, 4)), generator.standard_normal((FEATURES, 28))], axis=1)
+    directions = unit_rows(written)
+    topics = np.concatenate([4 * generator.standard_normal((10, 4)), np.zeros((10, 28))], axis=1)
+    stream = topics[feature % 10] + 3 * directions[feature]
+    stream += 0.5 * generator.standard_normal(stream.shape)
+    fires = (np.arange(FEATURES) == feature[:, None]).astype(np.float32)
+    samples = [
+        Sample(rows.astype(np.int32), np.ones(48, np.float32))
+        for rows in (np.flatnonzero(feature == one) for one in range(FEATURES))
+    ]
+    space = fit_space(activity_of({"features": fires}, stream), "features", directions, samples, seed=0)
     gaps = []
-    for vectors in (space.vectors(whole, mean), space.vectors(whole, world.directions[10])):
-        rows = unit_rows(vectors.written)
-        cosines = rows @ rows.T
-        gaps.append(cosines[halves[:, None] == halves].mean() - cosines[halves[:, None] != halves].mean())
-    assert gaps[0] > 0.1
+    for one in range(40):
+        pair = directions[[one, one + 10]]
+        mean = union_direction(pair, (0.5, 0.5))
+        seen = space.vectors(united(samples[one], samples[one + 10]), mean, makers=pair)
+        views = (unit_rows(rows) for rows in (seen.shared, seen.written))
+        gaps.append([_gap(rows @ rows.T, 48) for rows in views])
+    besides, told_apart = np.mean(gaps, axis=0)
+    assert told_apart > 0.05
+    assert told_apart > 2 * besides
 
 
 def test_too_few_features_are_refused(world: Planted) -> None:

@@ -189,7 +189,7 @@ def show_command(
         return
     number = int(table.number[unit])
     results.print(
-        f"{number} sense{'s' if number > 1 else ''} (effective {table.effective[unit]:.2f}); looks like two: "
+        f"{number} sense{'s' if number > 1 else ''} (effective {table.effective[unit]:.2f}); looks like several: "
         f"{table.several[unit]:.2f}"
     )
     for which in range(number):
@@ -232,7 +232,7 @@ def _show(measured: Measured) -> None:
 
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("units", no_wrap=True)
-    for name in ("all", "measured", "several senses", "effective, mean", "median looks like two"):
+    for name in ("all", "measured", "several senses", "effective, mean", "median looks like several"):
         table.add_column(name, justify="right", no_wrap=True)
     for name, found in measured.tables.items():
         known = found.known

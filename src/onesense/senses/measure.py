@@ -197,7 +197,7 @@ def measure_senses(
     """Count the senses of a dictionary's features, and of neurons and the residual basis beside them.
 
     The text is read once; contexts of each unit are drawn by activation, placed in a space that is learned from the
-    features themselves, and cut in two as long as they look like the contexts of two features. An interrupted call
+    features themselves, and parted into as many senses as a judge of such contexts says. An interrupted call
     goes on where it stopped.
 
     Args:

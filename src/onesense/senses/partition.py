@@ -27,7 +27,7 @@ class Senses:
     Attributes:
         labels: Sense of each context of the sample; the largest sense is 0, [contexts].
         shares: Of the activation, largest first, [senses].
-        several: How much all contexts together look like a union of two senses, from 0 to 1.
+        several: How much all contexts together look like more than one sense, from 0 to 1.
         separation: Mean cosine of contexts of the same sense minus that of contexts of different ones; NaN for
             one sense.
     """

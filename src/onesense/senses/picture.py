@@ -17,7 +17,7 @@ _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#
 def draw_senses(tables: Mapping[str, SenseTable], target: Path, title: str) -> Path:
     """Draw the distribution over the units of each set.
 
-    Left: how much contexts look like those of two senses, as a cumulative share of units: the lower a line runs,
+    Left: how much contexts look like those of several senses, as a cumulative share of units: the lower a line runs,
     the more polysemantic the units. Right: share of units with more than one sense, with its 95 % interval.
 
     Args:
@@ -42,7 +42,7 @@ def draw_senses(tables: Mapping[str, SenseTable], target: Path, title: str) -> P
         right.barh(row, share, color=colour, height=0.6)
         right.plot([interval.low, interval.high], [row, row], color="black", linewidth=1.5)
         right.text(interval.high + 0.01, row, f"{share:.1%}", va="center", fontsize=9)
-    left.set_xlabel("looks like two senses (0: never, 1: surely)")
+    left.set_xlabel("looks like several senses (0: never, 1: surely)")
     left.set_ylabel("share of units up to here")
     left.grid(alpha=0.3)
     if shown:

@@ -21,7 +21,7 @@ class SenseTable:
         number: Senses; 0 where nobody knows, int32 [units].
         effective: Effective number of senses: exp of the entropy of activation over senses; NaN where nobody
             knows, [units].
-        several: How much the contexts look like a union of two senses, 0 to 1, [units].
+        several: How much the contexts look like more than one sense, 0 to 1, [units].
         separation: Mean cosine within senses minus between them; NaN for one sense, [units].
         token_entropy: Of the tokens at the contexts, weighted by activation, nats, [units].
         density: Share of the positions at which the unit fires, [units].

@@ -20,7 +20,7 @@ class SenseRow:
         unit: Its number there.
         number: Senses.
         effective: Effective number of senses: exp of the entropy of activation over senses.
-        several: How much its contexts look like a union of two senses, 0 to 1.
+        several: How much its contexts look like more than one sense, 0 to 1.
         separation: Mean cosine within senses minus between them.
         token_entropy: Of the tokens at its contexts, nats.
         density: Share of positions at which it fires.

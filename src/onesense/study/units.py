@@ -52,7 +52,7 @@ class UnitTable:
         norm: Mean latent at its contexts times the norm of what it writes into the residual stream, [units].
         number: Senses; 0 where nobody knows, [units].
         effective: Effective number of senses, [units].
-        several: How much its contexts look like a union of two senses, 0 to 1, [units].
+        several: How much its contexts look like more than one sense, 0 to 1, [units].
         separation: Mean cosine within senses minus between them; NaN for one sense, [units].
         token_entropy: Of the tokens at its contexts, nats, [units].
         bias: Standard deviation over neutral prompts of its effect on the log-odds of “she” against “he”,

@@ -1,8 +1,9 @@
 """The union test: are the contexts of two features, put together, told from those of one?
 
 The truth is known because we made it: two features drawn at random hardly ever mean the same. Neither the space of
-contexts nor the judge sees a feature of the test while it is fitted. From each context the direction of the feature
-that fired there is taken out, so a union cannot be told by the directions of its two halves.
+contexts nor the judge sees a feature of the test while it is fitted. From the contexts of a union the mean of
+both features' directions is taken out, as a unit with both senses would write it, and neither feature counts as firing
+there.
 """
 
 from __future__ import annotations
