@@ -77,6 +77,29 @@ def test_measure_shows_each_set_and_draws(
     assert len(listed.out.splitlines()) == 4
 
 
+def test_a_text_of_one_document_is_told(
+    onesense: Run, gpt2_folder: Path, dictionary_folder: Path, sentences: Path, tmp_path: Path
+) -> None:
+    one = tmp_path / "one.txt"
+    one.write_text(" ".join(json.loads(line)["text"] for line in sentences.read_text().splitlines()))
+    flags = (
+        "--contexts",
+        16,
+        "--beside",
+        "neurons",
+        "--no-check",
+        "--run-folder",
+        tmp_path / "run",
+        "--quiet",
+    )
+    outcome = onesense(
+        "senses", "measure", gpt2_folder, "--sae-path", dictionary_folder, "--text", one, *flags
+    )
+    assert outcome.code == 0, outcome.err
+    assert "Nothing is known of features, neurons" in outcome.err
+    assert "two documents" in outcome.err
+
+
 def test_units_are_listed_in_the_order_asked_for(onesense: Run, run: Path) -> None:
     outcome = onesense("senses", "list", "--run-folder", run, "--limit", 500)
     assert outcome.code == 0, outcome.err

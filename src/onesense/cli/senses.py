@@ -227,8 +227,9 @@ def _show(measured: Measured) -> None:
 
     from rich.table import Table
 
-    from onesense.cli.console import results
+    from onesense.cli.console import results, warn
     from onesense.senses.comparison import share_difference
+    from onesense.senses.judge import SMALLEST_SET
 
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("units", no_wrap=True)
@@ -247,6 +248,11 @@ def _show(measured: Measured) -> None:
         )
         table.add_row(name, f"{len(known):,}", f"{int(known.sum()):,}", *numbers)
     results.print(table)
+    if silent := [name for name, found in measured.tables.items() if not found.known.any()]:
+        warn(
+            f"Nothing is known of {', '.join(silent)}: it takes {SMALLEST_SET} contexts of a unit, from two documents "
+            "at least. Read more text: --text, --max-tokens."
+        )
     first, *others = measured.tables
     for name in others:
         ahead = share_difference(measured.tables[name], measured.tables[first])
