@@ -43,6 +43,7 @@ ExplanationStatus = Literal["ok", "refused", "truncated", "unparseable", "http_e
 _MAX_INTEGER = 2**63 - 1
 _MAX_QUERY_CHARACTERS = 1000
 _MAX_QUERY_WORDS = 32
+_QUERY_PARTS = re.compile(r'"([^"]+)"|(\S+)')
 # How byte-level and SentencePiece vocabularies spell a space or a line break: no part of the word.
 _WORD_MARKS = re.compile("[\u0120\u2581\u010a]")
 
@@ -133,7 +134,10 @@ class Catalog:
             connection.execute("DELETE FROM search")
             connection.executemany(_INSERT, values)
             explanations = dict(
-                connection.execute("SELECT feature, text FROM explanations WHERE status = 'ok'").fetchall()
+                connection.execute(
+                    "SELECT feature, group_concat(text, char(10)) FROM explanations"
+                    " WHERE status = 'ok' GROUP BY feature"
+                ).fetchall()
             )
             connection.executemany(
                 "INSERT INTO search (rowid, promoted, suppressed, explanation) VALUES (?, ?, ?, ?)",
@@ -143,49 +147,36 @@ class Catalog:
                 ),
             )
 
-    def set_explanation(self, feature: int, text: str, status: ExplanationStatus = "ok") -> None:
-        """Keep what a feature is said to mean. Only one with status "ok" can be found by searching.
+    def search(self, query: str, limit: int = 20, *, min_score: float | None = None) -> list[FeatureRow]:
+        """Features whose tokens or explanations hold every word of `query`, best match first.
+
+        Every character is taken as text, except that a `*` at the end of a word stands for any ending, that
+        quotes hold words together, and that `OR` between words asks for either side.
+
+        Args:
+            query: The words.
+            limit: How many at most.
+            min_score: Only features with an explanation that was scored so high, or higher, by detection or
+                fuzzing: balanced accuracy, 0.5 is chance.
 
         Raises:
-            NotFoundError: The catalogue has no such feature.
-        """
-        self.feature(feature)
-        clean = _well_formed(text)
-        with self.transaction() as connection:
-            connection.execute(
-                "INSERT OR REPLACE INTO explanations (feature, status, text) VALUES (?, ?, ?)",
-                (feature, status, clean),
-            )
-            searched = clean if status == "ok" else ""
-            connection.execute("UPDATE search SET explanation = ? WHERE rowid = ?", (searched, feature))
-
-    def explanation(self, feature: int) -> tuple[str, str] | None:
-        """Status and text of a feature's explanation, or None."""
-        if not 0 <= feature <= _MAX_INTEGER:
-            return None
-        with sqlite_errors(self.path):
-            row = self._connection.execute(
-                "SELECT status, text FROM explanations WHERE feature = ?", (feature,)
-            ).fetchone()
-        return None if row is None else (str(row[0]), str(row[1]))
-
-    def search(self, query: str, limit: int = 20) -> list[FeatureRow]:
-        """Features whose tokens or explanation hold every word of `query`, best match first.
-
-        Every character is taken as text, except that a `*` at the end of a word stands for any ending.
-
-        Raises:
-            ConfigurationError: A negative limit.
+            ConfigurationError: A negative limit, or a score that is no share.
         """
         expression = match_expression(query)
         check_range("limit", limit)
+        if min_score is not None and not 0 <= min_score <= 1:
+            raise ConfigurationError(
+                f"A score cannot be {min_score}.", hint="Give a balanced accuracy, 0 to 1."
+            )
         if expression is None:
             return []
         with sqlite_errors(self.path):
             found = self._connection.execute(
-                f"{_SELECT} JOIN search ON search.rowid = features.feature"
-                " WHERE search MATCH ? ORDER BY search.rank, features.feature LIMIT ?",
-                (expression, limit),
+                f"{_SELECT} JOIN search ON search.rowid = features.feature WHERE search MATCH ?1"
+                " AND (?2 IS NULL OR EXISTS (SELECT 1 FROM scores WHERE scores.feature = features.feature"
+                " AND kind != 'intruder' AND value >= ?2))"
+                " ORDER BY search.rank, features.feature LIMIT ?3",
+                (expression, min_score, limit),
             ).fetchall()
         return [_row(values) for values in found]
 
@@ -308,17 +299,21 @@ class Catalog:
 def match_expression(query: str) -> str | None:
     """The FTS5 expression that asks for every word of `query`, each a quoted phrase; None for no words.
 
-    FTS5 reads no operator inside quotes, so nothing that a user types can be syntax
+    FTS5 reads no operator inside quotes, so nothing that a user types can be syntax but what is let through: `OR`
+    between words, which binds less tightly than words side by side
     (https://www.sqlite.org/fts5.html#full_text_query_syntax).
     """
-    text = _well_formed(query[:_MAX_QUERY_CHARACTERS]).replace("\0", " ")
-    phrases = []
-    for word in text.split()[:_MAX_QUERY_WORDS]:
-        stem = word.rstrip("*")
+    text = well_formed(query[:_MAX_QUERY_CHARACTERS]).replace("\0", " ")
+    sides: list[list[str]] = [[]]
+    for held, word in _QUERY_PARTS.findall(text)[:_MAX_QUERY_WORDS]:
+        if word == "OR":
+            sides.append([])
+            continue
+        stem = held or word.rstrip("*")
         if any(character.isalnum() for character in stem):
             quoted = stem.replace('"', '""')
-            phrases.append(f'"{quoted}"{"*" if word != stem else ""}')
-    return " ".join(phrases) or None
+            sides[-1].append(f'"{quoted}"{"*" if not held and word != stem else ""}')
+    return " OR ".join(" ".join(phrases) for phrases in sides if phrases) or None
 
 
 def unchanged(connection: sqlite3.Connection, name: str, values: Sequence[tuple[Any, ...]]) -> bool:
@@ -348,10 +343,10 @@ def _row(values: Sequence[Any]) -> FeatureRow:
 
 
 def _words(tokens: str) -> str:
-    return _well_formed(_WORD_MARKS.sub(" ", " ".join(json.loads(tokens))))
+    return well_formed(_WORD_MARKS.sub(" ", " ".join(json.loads(tokens))))
 
 
-def _well_formed(text: str) -> str:
+def well_formed(text: str) -> str:
     """Text that UTF-8 can hold: halves of surrogate pairs become question marks."""
     return text.encode("utf-8", errors="replace").decode("utf-8")
 

@@ -86,6 +86,38 @@ def m006_senses(connection: sqlite3.Connection) -> None:
     )
 
 
+def m007_who_explains(connection: sqlite3.Connection) -> None:
+    """Several explanations of a feature, of its senses too, and their scores."""
+    connection.execute("ALTER TABLE explanations RENAME TO explanations_before")
+    connection.execute(
+        """
+        CREATE TABLE explanations (
+            feature INTEGER NOT NULL, sense INTEGER NOT NULL, method TEXT NOT NULL, model TEXT NOT NULL,
+            status TEXT NOT NULL
+                CHECK (status IN ('ok', 'refused', 'truncated', 'unparseable', 'http_error')),
+            text TEXT NOT NULL, detail TEXT NOT NULL,
+            prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, made_from TEXT NOT NULL,
+            PRIMARY KEY (feature, sense, method, model)
+        ) WITHOUT ROWID
+        """
+    )
+    connection.execute(
+        "INSERT INTO explanations SELECT feature, -1, 'llm', '', status, text, '', 0, 0, '' FROM explanations_before"
+    )
+    connection.execute("DROP TABLE explanations_before")
+    connection.execute(
+        """
+        CREATE TABLE scores (
+            feature INTEGER NOT NULL, sense INTEGER NOT NULL, method TEXT NOT NULL, model TEXT NOT NULL,
+            kind TEXT NOT NULL, judge TEXT NOT NULL,
+            value REAL, low REAL, high REAL, auroc REAL, baseline REAL,
+            items INTEGER NOT NULL, missing INTEGER NOT NULL, detail TEXT NOT NULL,
+            PRIMARY KEY (feature, sense, method, model, kind, judge)
+        ) WITHOUT ROWID
+        """
+    )
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     m001_features,
     m002_explanations,
@@ -93,6 +125,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     m004_facts,
     m005_candidates,
     m006_senses,
+    m007_who_explains,
 )
 
 
