@@ -96,6 +96,20 @@ class NetworkError(OnesenseError):
     http_status = 503
 
 
+class EndpointError(NetworkError):
+    """A language model's endpoint refuses for good, or is not there: key, quota, name of the model, address."""
+
+    exit_code = 13
+    http_status = 502
+
+
+class BudgetReachedError(OnesenseError):
+    """The next question could cost more than is left of the budget; everything until then is kept."""
+
+    exit_code = 14
+    http_status = 402
+
+
 class NumericalError(OnesenseError):
     """NaN or infinity in weights, activations or results."""
 

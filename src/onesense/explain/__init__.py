@@ -1,0 +1,1 @@
+"""Say in words what a feature is, and score the saying."""
