@@ -10,12 +10,12 @@ from functools import cache
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import hypergeom
 
 from onesense.bias.benchmarks.own import packaged_table
 from onesense.debias.find import Found
 from onesense.debias.results import FeatureEvidence
 from onesense.debias.sense_screen import SenseScreen
+from onesense.features.enrichment import enrichment
 from onesense.model.language_model import LanguageModel
 from onesense.model.unembedding import unembedding
 from onesense.sae.dictionary import Dictionary
@@ -106,8 +106,7 @@ def _correlation(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
 
 def _enrichment(tokens: Sequence[int], gendered: NDArray[np.bool_]) -> float:
     """The p of so many gender words among so many tokens by chance."""
-    hits = int(gendered[list(dict.fromkeys(tokens))].sum())
-    return float(hypergeom.sf(hits - 1, len(gendered), int(gendered.sum()), len(set(tokens))))
+    return float(enrichment(gendered[None], np.array([list(dict.fromkeys(tokens))])).p[0, 0])
 
 
 @cache
