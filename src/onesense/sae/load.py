@@ -107,6 +107,29 @@ def load_dictionary(
     return dictionary.to(device=device, dtype=_DTYPES[dtype])
 
 
+def load_labelled(label: str) -> Dictionary:
+    """Load the dictionary that a run says it was made with (``Origin.label``).
+
+    Args:
+        label: A folder, or a release and an id with a slash between them.
+
+    Raises:
+        NotFoundError: It lies elsewhere now, or there is no such release or id.
+        OnesenseError: See ``load_dictionary``.
+    """
+    if Path(label).is_dir():
+        return load_dictionary(path=label)
+    if Path(label).is_absolute() or "/" not in label:
+        raise NotFoundError(
+            f"The dictionary of the run, {label}, is not there any more.", hint="Put its folder back."
+        )
+    release, _, sae_id = label.partition("/")
+    if release != DEMO_RELEASE and not is_published(release):  # a repository: its name has a slash of its own
+        owner, name, sae_id = (*label.split("/", 2), "")[:3]
+        release = f"{owner}/{name}"
+    return load_dictionary(release=release, sae_id=sae_id)
+
+
 def read_folder(folder: Path, origin: Origin | None = None) -> Dictionary:
     """Read a folder of any known format, in float32.
 

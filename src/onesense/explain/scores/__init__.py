@@ -1,0 +1,1 @@
+"""How well an explanation tells where a feature fires."""
