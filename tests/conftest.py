@@ -25,7 +25,15 @@ def _own_settings(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.Temp
     for name in list(os.environ):
         if name.startswith("ONESENSE_") and name not in ("ONESENSE_DATA", "ONESENSE_CACHE"):
             monkeypatch.delenv(name)
-    for name in ("MODEL_NAME", "SAE_RELEASE", "SAE_ID", "LAYER", "TOP_ACTIVATIONS_FILE", "OPENAI_API_KEY"):
+    for name in (
+        "MODEL_NAME",
+        "SAE_RELEASE",
+        "SAE_ID",
+        "LAYER",
+        "TOP_ACTIVATIONS_FILE",
+        "OPENAI_API_KEY",
+        "OPENAI_BASE_URL",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path_factory.mktemp("cwd"))
 

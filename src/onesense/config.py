@@ -33,6 +33,8 @@ ENVIRONMENT_NAMES: Mapping[str, str] = {
     "top_activations_file": "TOP_ACTIVATIONS_FILE",
     "interpreted_features_file": "INTERPRETED_FEATURES_FILE",
     "openai_api_key": "OPENAI_API_KEY",
+    "openai_base_url": "OPENAI_BASE_URL",
+    "explainer_model": "ONESENSE_EXPLAINER_MODEL",
     "feature_to_steer": "FEATURE_TO_STEER",
     "steering_coeff": "STEERING_COEFF",
     "steering_temp": "STEERING_TEMP",
@@ -63,6 +65,8 @@ class Settings(BaseSettings):
         top_activations_file: Where `extract` writes the table of features as JSON.
         interpreted_features_file: Where `interpret` writes its explanations.
         openai_api_key: Key of an OpenAI-compatible endpoint.
+        openai_base_url: Its address; None is OpenAI's.
+        explainer_model: Model there that says what features are.
         feature_to_steer: Feature id.
         steering_coeff: Multiple of the feature's decoder row that is added.
         steering_temp: Sampling temperature.
@@ -84,6 +88,8 @@ class Settings(BaseSettings):
     top_activations_file: Path | None = None
     interpreted_features_file: Path | None = None
     openai_api_key: SecretStr | None = None
+    openai_base_url: str | None = Field(default=None, min_length=1)
+    explainer_model: str | None = Field(default=None, min_length=1)
     feature_to_steer: Index | None = None
     steering_coeff: FiniteFloat | None = None
     steering_temp: Annotated[FiniteFloat, Field(gt=0)] | None = None

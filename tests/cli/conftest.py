@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pytest_httpserver import HTTPServer
 
+from cli.language_model_server import Script, serve
 from command_line import Outcome, write_old_saelens
 from onesense.cli.main import main
+from onesense.features.extract import ExtractSettings, extract, write_original_json
 from onesense.model.language_model import LanguageModel
-from onesense.model.load import save_model
+from onesense.model.load import load_model, save_model
+from onesense.sae.load import load_dictionary
 from tiny_models import make_byte_tokenizer, tiny_hf
 
 
@@ -51,3 +57,45 @@ def text_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "".join(json.dumps({"text": f"Line {i}. The quick brown fox. " * 3}) + "\n" for i in range(40))
     )
     return path
+
+
+@pytest.fixture
+def script(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Script:
+    monkeypatch.setenv("ONESENSE_CACHE", str(tmp_path / "cache"))
+    return serve(httpserver)
+
+
+@pytest.fixture(scope="session")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Documents that share few contexts; each says its number."""
+    chance = random.Random(0)
+    path = tmp_path_factory.mktemp("documents") / "text.jsonl"
+    lines = []
+    for number in range(100, 180):
+        words = ["".join(chance.choices("abcdefghijklmnop", k=chance.randint(2, 7))) for _ in range(24)]
+        words[::6] = [f"N{number}" for _ in words[::6]]
+        lines.append(json.dumps({"text": " ".join(words)}) + "\n")
+    path.write_text("".join(lines))
+    return path
+
+
+@pytest.fixture(scope="session")
+def extracted(
+    gpt2_folder: Path, sae_folder: Path, text: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    folder = tmp_path_factory.mktemp("extracted")
+    extraction = extract(
+        load_model(str(gpt2_folder), dtype="float32"),
+        load_dictionary(path=sae_folder),
+        folder / "run",
+        ExtractSettings(text=str(text), check=False),
+    )
+    write_original_json(extraction, folder / "top.json")
+    return folder
+
+
+@pytest.fixture
+def run(extracted: Path, tmp_path: Path) -> Path:
+    """An extracted run, with its table beside it."""
+    shutil.copytree(extracted, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "run"

@@ -27,6 +27,16 @@ def test_help_imports_nothing_heavy() -> None:
     assert "HEAVY []" in done.stdout
 
 
+def test_ctrl_c_says_that_the_same_command_goes_on(onesense: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(**_settings: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("onesense.config.load_settings", interrupted)
+    outcome = onesense("interpret")
+    assert outcome.code == 130
+    assert "The same command goes on where it stopped." in outcome.err
+
+
 def test_version(onesense: Run) -> None:
     assert onesense("--version").out.strip() == f"onesense {__version__}"
 

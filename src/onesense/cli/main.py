@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from types import FrameType
 from typing import Annotated, NoReturn
 
+import setproctitle
 import typer
 
 from onesense import __version__
@@ -18,6 +20,7 @@ from onesense.cli.export import export_command
 from onesense.cli.extract import extract_command
 from onesense.cli.features import features_app
 from onesense.cli.harness import harness_command
+from onesense.cli.interpret import interpret_command
 from onesense.cli.sae import sae_app
 from onesense.cli.senses import senses_app
 from onesense.cli.steer import steer_command
@@ -30,6 +33,9 @@ from onesense.errors import OnesenseError
 _USAGE_ERROR: type[Exception] = next(
     kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
 )
+
+_KEY_FLAG = "--openai-api-key"
+_INTERRUPTED = 130
 
 # The original project spelled its flags with underscores; both spellings are the same flag.
 _CONTEXT = {
@@ -45,6 +51,7 @@ app = typer.Typer(
     context_settings=_CONTEXT,
 )
 app.command("extract", context_settings=_CONTEXT)(extract_command)
+app.command("interpret", context_settings=_CONTEXT)(interpret_command)
 app.command("steer", context_settings=_CONTEXT)(steer_command)
 app.command("audit", context_settings=_CONTEXT)(audit_command)
 app.command("debias", context_settings=_CONTEXT)(debias_command)
@@ -77,12 +84,25 @@ def _root(
     del version
 
 
+def _hide_key(arguments: Sequence[str]) -> None:
+    """Write over a key in the list of processes, which everybody on the machine can read."""
+    hidden, secret = [], False
+    for argument in arguments:
+        name, equals, _ = argument.partition("=")
+        is_key = name.replace("_", "-") == _KEY_FLAG
+        hidden.append("***" if secret else f"{name}=***" if is_key and equals else argument)
+        secret = is_key and not equals
+    if hidden != list(arguments):
+        setproctitle.setproctitle(" ".join(["onesense", *hidden]))
+
+
 def _terminated(_signal: int, _frame: FrameType | None) -> NoReturn:
     raise SystemExit(143)
 
 
 def main() -> None:
     """Run the command line; errors become a message and an exit code, never a traceback for a user's mistake."""
+    _hide_key(sys.argv[1:])
     signal.signal(signal.SIGTERM, _terminated)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # Threads that spin while they wait make a busy machine several times slower than it need be.
@@ -90,7 +110,7 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
     except typer.Abort:
-        _leave("Interrupted.", 130)
+        _leave("Interrupted.", _INTERRUPTED)
     except _USAGE_ERROR as error:
         error.show()  # type: ignore[attr-defined]
         sys.exit(error.exit_code)  # type: ignore[attr-defined]
@@ -98,10 +118,12 @@ def main() -> None:
         hint = f"\n{error.hint}" if error.hint else ""
         _leave(f"Error: {error.message}{hint}", error.exit_code)
     except KeyboardInterrupt:
-        _leave("Interrupted. The same command goes on where it stopped.", 130)
+        _leave("Interrupted. The same command goes on where it stopped.", _INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    if code == _INTERRUPTED:  # typer makes this of Ctrl-C
+        _leave("Interrupted. The same command goes on where it stopped.", _INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -69,7 +69,7 @@ def dictionaries_of(runs: Sequence[RunFolder], paths: Sequence[Path]) -> list[Di
         NotFoundError: There is no such dictionary.
     """
     from onesense.errors import ConfigurationError
-    from onesense.sae.load import load_dictionary
+    from onesense.sae.load import load_dictionary, load_labelled
 
     if paths and len(paths) != len(runs):
         raise ConfigurationError(
@@ -78,12 +78,4 @@ def dictionaries_of(runs: Sequence[RunFolder], paths: Sequence[Path]) -> list[Di
         )
     if paths:
         return [load_dictionary(path=path) for path in paths]
-    found = []
-    for run in runs:
-        label = str(run.configuration.get("dictionary", ""))
-        if Path(label).is_dir():
-            found.append(load_dictionary(path=label))
-        else:
-            release, _, sae_id = label.partition("/")
-            found.append(load_dictionary(release=release, sae_id=sae_id))
-    return found
+    return [load_labelled(str(run.configuration.get("dictionary", ""))) for run in runs]
