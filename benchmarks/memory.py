@@ -54,5 +54,10 @@ def peak_megabytes() -> float:
     return int(kilobytes) * 1024 / 1e6
 
 
+def resident_megabytes() -> float:
+    """Resident memory of this process now, in 10^6 bytes. Linux only."""
+    return _resident_bytes() / 1e6
+
+
 def _resident_bytes() -> int:
     return int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
