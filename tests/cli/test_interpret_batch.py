@@ -44,7 +44,8 @@ def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     async def sleep(_: float) -> None:
         pass
 
-    monkeypatch.setattr(queue, "explain_through_queue", partial(queue.explain_through_queue, sleep=sleep))
+    patient = partial(queue.explain_through_queue, sleep=sleep)
+    monkeypatch.setattr("onesense.explain.interpretation.explain_through_queue", patient)
 
 
 def _flags(server: BatchServer, table: Path, *more: object) -> tuple[object, ...]:

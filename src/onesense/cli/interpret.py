@@ -169,8 +169,16 @@ def interpret_command(
     quiet: options.Quiet = False,
 ) -> None:
     """Say in words what each feature is, and score the saying."""
-    from onesense.cli.interpreting import Interpreting, Money, Wanted
+    from onesense.cli.interpreting import (
+        chosen_endpoint,
+        chosen_features,
+        chosen_scores,
+        chosen_source,
+        interpret_and_show,
+    )
     from onesense.config import load_settings
+    from onesense.explain.asking import Prices
+    from onesense.explain.interpretation import InterpretSettings
 
     settings = load_settings(
         top_activations_file=input_file,
@@ -182,18 +190,19 @@ def interpret_command(
         seed=seed,
         device=device,
     )
-    wanted = Wanted(
-        explainer=explainer,
-        only_listed=input_file is not None,
-        features=features,
+    scores = chosen_scores(score)
+    further = {"max_tokens": max_tokens, "concurrency": concurrency, "allow_insecure": allow_insecure}
+    endpoint = chosen_endpoint(explainer, settings, {**further, "timeout": timeout})
+    source = chosen_source(settings, tuple(word_set or ()))
+    wanted = InterpretSettings(
+        features=chosen_features(features, input_file, source),
         most=most,
+        endpoint=endpoint,
+        prices=Prices(budget, price_input, price_output, batch),
         senses=senses,
-        word_sets=tuple(word_set or ()),
-        scores=score,
+        scores=scores,
         judge_lexical=judge_lexical,
         text=text,
-        batch=batch,
+        dry_run=dry_run,
     )
-    money = Money(budget, price_input, price_output, dry_run=dry_run, confirmed=yes)
-    further = {"max_tokens": max_tokens, "concurrency": concurrency, "allow_insecure": allow_insecure}
-    Interpreting(settings, wanted, money, {**further, "timeout": timeout}, quiet=quiet).run()
+    interpret_and_show(source, wanted, settings.interpreted_features_file, confirmed=yes, quiet=quiet)

@@ -21,6 +21,7 @@ _MENDED = {
     "unparseable": "Another --model may keep to the form that is asked for.",
     "http_error": "The same command asks for these again.",
 }
+"""What helps where a language model's answer could not be used."""
 
 
 def show_explanations(catalog: Catalog, features: Sequence[int]) -> None:
