@@ -95,3 +95,21 @@ def test_signals_leave_with_their_code_and_nothing_half_written(
     assert process.returncode == code, err
     assert "Traceback" not in err
     assert not [path for path in run.rglob("*") if "tmp" in path.suffix]
+
+
+@pytest.mark.parametrize(
+    ("command", "names"),
+    [
+        ("extract", ["MODEL_NAME", "SAE_RELEASE", "SAE_ID", "LAYER", "TOP_ACTIVATIONS_FILE"]),
+        ("interpret", ["TOP_ACTIVATIONS_FILE", "INTERPRETED_FEATURES_FILE", "OPENAI_API_KEY"]),
+        ("steer", ["FEATURE_TO_STEER", "STEERING_COEFF", "STEERING_TEMP", "STEERING_PROMPT"]),
+    ],
+)
+def test_help_names_the_environment(
+    onesense: Run, monkeypatch: pytest.MonkeyPatch, command: str, names: list[str]
+) -> None:
+    """Square brackets are markup to the library that prints the help: they vanish unless they are escaped."""
+    monkeypatch.setenv("COLUMNS", "200")
+    shown = onesense(command, "--help").out
+    for name in names:
+        assert f"[env: {name}]" in shown, shown

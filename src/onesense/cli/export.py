@@ -22,7 +22,7 @@ def export_command(
     model: Annotated[
         str | None,
         typer.Option(
-            "--model", help="The model; the one that the recipe names by default. [env: MODEL_NAME]"
+            "--model", help="The model; the one that the recipe names by default. \\[env: MODEL_NAME]"
         ),
     ] = None,
     how: Annotated[

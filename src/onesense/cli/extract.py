@@ -25,7 +25,7 @@ def extract_command(
     output_file: Annotated[
         Path | None,
         typer.Option(
-            "--output-file", help="Also write the table as the original's JSON. [env: TOP_ACTIVATIONS_FILE]"
+            "--output-file", help="Also write the table as the original's JSON. \\[env: TOP_ACTIVATIONS_FILE]"
         ),
     ] = None,
     lens: Annotated[

@@ -21,7 +21,7 @@ def interpret_command(
         typer.Option(
             "--input-file",
             help="JSON that `onesense extract` wrote; tokens are all that is known of its features. "
-            "[env: TOP_ACTIVATIONS_FILE]",
+            "\\[env: TOP_ACTIVATIONS_FILE]",
             rich_help_panel=_WHAT,
         ),
     ] = None,
@@ -30,7 +30,7 @@ def interpret_command(
         typer.Option(
             "--run-folder",
             help="What `onesense extract` wrote: contexts too. With only a JSON, where the new run goes. "
-            "[env: ONESENSE_RUN_FOLDER]",
+            "\\[env: ONESENSE_RUN_FOLDER]",
             rich_help_panel=_WHAT,
         ),
     ] = None,
@@ -53,7 +53,7 @@ def interpret_command(
         Path | None,
         typer.Option(
             "--output-file",
-            help="Where explanations go as JSON. [env: INTERPRETED_FEATURES_FILE]",
+            help="Where explanations go as JSON. \\[env: INTERPRETED_FEATURES_FILE]",
             rich_help_panel=_WHAT,
         ),
     ] = None,
@@ -69,14 +69,14 @@ def interpret_command(
     openai_api_key: Annotated[
         str | None,
         typer.Option(
-            "--openai-api-key", help="Better kept in .env. [env: OPENAI_API_KEY]", rich_help_panel=_WHO
+            "--openai-api-key", help="Better kept in .env. \\[env: OPENAI_API_KEY]", rich_help_panel=_WHO
         ),
     ] = None,
     base_url: Annotated[
         str | None,
         typer.Option(
             "--base-url",
-            help="Any OpenAI-compatible address, such as http://localhost:11434/v1. [env: OPENAI_BASE_URL]",
+            help="Any OpenAI-compatible address, such as http://localhost:11434/v1. \\[env: OPENAI_BASE_URL]",
             rich_help_panel=_WHO,
         ),
     ] = None,
@@ -85,7 +85,7 @@ def interpret_command(
         typer.Option(
             "--model",
             help="Language model there: gpt-4o with OpenAI, else the one that the server has. "
-            "[env: ONESENSE_EXPLAINER_MODEL]",
+            "\\[env: ONESENSE_EXPLAINER_MODEL]",
             rich_help_panel=_WHO,
         ),
     ] = None,

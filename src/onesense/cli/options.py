@@ -17,18 +17,18 @@ Model = Annotated[
 ModelName = Annotated[
     str | None,
     typer.Option(
-        "--model-name", help="The same as the argument. [env: MODEL_NAME]", rich_help_panel=_DICTIONARY
+        "--model-name", help="The same as the argument. \\[env: MODEL_NAME]", rich_help_panel=_DICTIONARY
     ),
 ]
 SaeRelease = Annotated[
     str | None,
     typer.Option(
-        "--sae-release", help="SAELens release, or demo. [env: SAE_RELEASE]", rich_help_panel=_DICTIONARY
+        "--sae-release", help="SAELens release, or demo. \\[env: SAE_RELEASE]", rich_help_panel=_DICTIONARY
     ),
 ]
 SaeId = Annotated[
     str | None,
-    typer.Option("--sae-id", help="Id within the release. [env: SAE_ID]", rich_help_panel=_DICTIONARY),
+    typer.Option("--sae-id", help="Id within the release. \\[env: SAE_ID]", rich_help_panel=_DICTIONARY),
 ]
 SaePath = Annotated[
     Path | None,
@@ -53,24 +53,26 @@ SaePaths = Annotated[
     ),
 ]
 Layer = Annotated[
-    int | None, typer.Option("--layer", help="Layer. [env: LAYER]", rich_help_panel=_DICTIONARY)
+    int | None, typer.Option("--layer", help="Layer. \\[env: LAYER]", rich_help_panel=_DICTIONARY)
 ]
 RunFolderOption = Annotated[
     Path | None,
-    typer.Option("--run-folder", help="Folder of results. [env: ONESENSE_RUN_FOLDER]", rich_help_panel=_RUN),
+    typer.Option(
+        "--run-folder", help="Folder of results. \\[env: ONESENSE_RUN_FOLDER]", rich_help_panel=_RUN
+    ),
 ]
 Seed = Annotated[
-    int | None, typer.Option("--seed", help="Root seed. [env: ONESENSE_SEED]", rich_help_panel=_RUN)
+    int | None, typer.Option("--seed", help="Root seed. \\[env: ONESENSE_SEED]", rich_help_panel=_RUN)
 ]
 Dtype = Annotated[
     str | None,
     typer.Option(
-        "--dtype", help="auto, float32, bfloat16, float16. [env: ONESENSE_DTYPE]", rich_help_panel=_RUN
+        "--dtype", help="auto, float32, bfloat16, float16. \\[env: ONESENSE_DTYPE]", rich_help_panel=_RUN
     ),
 ]
 Device = Annotated[
     str | None,
-    typer.Option("--device", help="auto, cpu, cuda, mps. [env: ONESENSE_DEVICE]", rich_help_panel=_RUN),
+    typer.Option("--device", help="auto, cpu, cuda, mps. \\[env: ONESENSE_DEVICE]", rich_help_panel=_RUN),
 ]
 Text = Annotated[
     str | None,

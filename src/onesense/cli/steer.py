@@ -37,13 +37,13 @@ def steer_command(
     layer: options.Layer = None,
     feature_id: Annotated[
         int | None,
-        typer.Option("--feature-id", help="Feature. [env: FEATURE_TO_STEER]", rich_help_panel=_EDITS),
+        typer.Option("--feature-id", help="Feature. \\[env: FEATURE_TO_STEER]", rich_help_panel=_EDITS),
     ] = None,
     coeff: Annotated[
         float | None,
         typer.Option(
             "--coeff",
-            help="Multiple of its decoder row to add. [env: STEERING_COEFF]",
+            help="Multiple of its decoder row to add. \\[env: STEERING_COEFF]",
             rich_help_panel=_EDITS,
         ),
     ] = None,
@@ -73,7 +73,7 @@ def steer_command(
         bool, typer.Option("--stack", help="Allow several edits of one feature.", rich_help_panel=_EDITS)
     ] = False,
     prompt: Annotated[
-        str | None, typer.Option("--prompt", help="Text to go on from. [env: STEERING_PROMPT]")
+        str | None, typer.Option("--prompt", help="Text to go on from. \\[env: STEERING_PROMPT]")
     ] = None,
     samples: Annotated[int, typer.Option("--samples", help="Texts on each side.")] = 3,
     max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", help="Tokens of each text.")] = 50,
@@ -83,7 +83,7 @@ def steer_command(
         Path | None, typer.Option("--output-file", help="Also write the JSON here.")
     ] = None,
     temperature: Annotated[
-        float | None, typer.Option("--temperature", help="[env: STEERING_TEMP]", rich_help_panel=_SAMPLING)
+        float | None, typer.Option("--temperature", help="\\[env: STEERING_TEMP]", rich_help_panel=_SAMPLING)
     ] = None,
     greedy: Annotated[
         bool, typer.Option("--greedy", help="The likeliest token at every step.", rich_help_panel=_SAMPLING)
