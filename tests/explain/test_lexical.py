@@ -170,13 +170,13 @@ def test_a_run_of_another_vocabulary_is_refused(tmp_path: Path) -> None:
 
 def test_top_words_alone_are_enough() -> None:
     rows = [
-        ["Ġshe", "Ġher", "ĠShe", "Ġherself", "Ġxyzzy"],
-        *([f"Ġblorp{row}x{at}" for at in range(5)] for row in range(60)),
+        [" she", " her", " She", " herself", " xyzzy"],
+        *([f" blorp{row}x{at}" for at in range(5)] for row in range(60)),
     ]
     explained = explain_top_words(rows)
     assert explained[0].text == "Promotes women's pronouns (she, her, herself)."
     assert explained[1].text == "Promotes many different tokens; no set of words stands out."
-    assert explain_top_words([[], ["Ġa"]])[0].claims == ()
+    assert explain_top_words([[], [" a"]])[0].claims == ()
     assert explain_top_words([]) == []
 
 

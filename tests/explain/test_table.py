@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from onesense.errors import FormatError, IncompatibleError, NotFoundError
-from onesense.explain.table import read_table, readable, run_from_table
+from onesense.explain.table import read_table, run_from_table
 from onesense.store.catalog import Catalog
 
 RECORD = {"feature": 0, "mean": 1e-9, "std": 0.2, "skewness": 0.7, "kurtosis": 9.0, "sparsity": -3.7}
@@ -28,13 +28,14 @@ def _record(feature: int, words: str, **changes: Any) -> dict[str, Any]:
 def test_words_are_read_as_they_are_written(tmp_path: Path) -> None:
     path = _written(
         tmp_path,
-        [_record(5, "ĠBrigade Ġbrig âĢĻ Ċ ðŁ", sparsity=None), _record(2, "▁she her"), _record(3, "")],
+        [_record(5, "ĠBrigade Ġbrig âĢĻ Ċ ðŁ", sparsity=None), _record(2, "Ġshe her"), _record(3, "")],
     )
     rows = read_table(path)
     assert [row.feature for row in rows] == [2, 3, 5]
     assert rows[0].top_tokens == (" she", "her")
     assert rows[1].top_tokens == ()
     assert rows[2].top_tokens[:4] == (" Brigade", " brig", "’", "\n")
+    assert rows[2].top_tokens[4] == "\ufffd"
     assert (rows[2].sparsity, rows[2].kurtosis) == (None, 9.0)
 
 
@@ -78,9 +79,6 @@ def test_a_run_is_made_once_and_only_of_one_table(tmp_path: Path) -> None:
         run_from_table(rows[:1], tmp_path / "run")
 
 
-@pytest.mark.parametrize(
-    ("token", "read"),
-    [("ĠMRI", " MRI"), ("▁the", " the"), ("Ċ", "\n"), ("40", "40"), ("über", "über"), ("中", "中")],
-)
-def test_tokens_are_readable(token: str, read: str) -> None:
-    assert readable(token) == read
+def test_words_of_sentencepiece_and_words_that_are_text_already(tmp_path: Path) -> None:
+    (row,) = read_table(_written(tmp_path, [_record(0, "▁she her über 中")]))
+    assert row.top_tokens == (" she", "her", "über", "中")

@@ -19,8 +19,8 @@ from onesense.explain.endpoint.client import OpenAIEndpoint
 from onesense.explain.endpoint.estimate import Estimate, estimate
 from onesense.explain.endpoint.exchange import Exchange
 from onesense.explain.endpoint.ledger import Ledger
-from onesense.explain.endpoint.prices import Price, is_loopback, price_of
-from onesense.explain.endpoint.settings import OPENAI_URL, EndpointSettings
+from onesense.explain.endpoint.prices import Price, price_of
+from onesense.explain.endpoint.settings import OPENAI_URL, EndpointSettings, is_loopback
 from onesense.explain.evidence import EvidenceReader, FeatureEvidence
 from onesense.explain.interpret import Explainer, Progress, Questions, explain_features
 from onesense.explain.negatives import Negatives

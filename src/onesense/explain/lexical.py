@@ -16,7 +16,7 @@ from onesense.explain.lexical_wording import sentence
 from onesense.explain.lexical_words import Words
 from onesense.features.enrichment import Enrichment, benjamini_hochberg, enrichment
 from onesense.features.lens import LensStatistics
-from onesense.features.word_sets import WordSet, load_word_sets, membership, token_texts
+from onesense.features.word_sets import WordSet, load_word_sets, membership
 from onesense.store.run_folder import RunFolder
 
 _OPENING = 0.5
@@ -108,8 +108,7 @@ def explain_top_words(
     The words of all features together stand in for the vocabulary.
 
     Args:
-        top_words: For each feature the promoted tokens as a tokenizer spells them, such as
-            ``top_activated_words`` of the original project's JSON.
+        top_words: For each feature the text of the promoted tokens, leading spaces included.
         word_sets: The sets; None for those that come with the package.
     """
     vocabulary = sorted({word for words in top_words for word in words})
@@ -118,7 +117,7 @@ def explain_top_words(
     for row, words in enumerate(top_words):
         distinct = list(dict.fromkeys(words))
         ids[row, : len(distinct)] = [number[word] for word in distinct]
-    return explain_tokens(Lexicon.of(token_texts(vocabulary), word_sets), ids)
+    return explain_tokens(Lexicon.of(vocabulary, word_sets), ids)
 
 
 def explain_tokens(

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tokenizers import decoders
-
 from onesense.explain.endpoint.answers import well_formed
 from onesense.explain.endpoint.chat import Endpoint
 from onesense.explain.evidence import FeatureEvidence
 from onesense.explain.explanation import Explanation
 from onesense.explain.prompts import explain_request
-
-_BYTES = decoders.ByteLevel()
-_SENTENCEPIECE_SPACE = "\u2581"
 
 
 async def explain(
@@ -51,20 +46,10 @@ def evidence_of_words(feature: int, words: Iterable[str]) -> FeatureEvidence:
 
     Args:
         feature: Id of the latent.
-        words: Promoted tokens, as the tokenizer spells them (``Ġnurse``, ``âĢĻ``) or as text, strongest first.
+        words: Text of promoted tokens, strongest first.
     """
     return FeatureEvidence(
         feature,
-        promoted=tuple(spelled_out(word) for word in words if word),
+        promoted=tuple(well_formed(word) for word in words if word),
         note="Only its tokens are known.",
     )
-
-
-def spelled_out(token: str) -> str:
-    """The text of a token from its spelling in a byte-level or SentencePiece vocabulary."""
-    plain = well_formed(token.replace(_SENTENCEPIECE_SPACE, " "))
-    if plain.isascii():
-        return plain
-    text = str(_BYTES.decode([plain]))
-    # Text that only looks like spelled bytes does not decode.
-    return plain if "\ufffd" in text else text

@@ -6,12 +6,12 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from transformers.convert_slow_tokenizer import bytes_to_unicode
-
 from onesense.errors import FormatError
+from onesense.features.word_sets import token_texts
 from onesense.store.atomic import read_json
 from onesense.store.catalog import Catalog, FeatureRow
 from onesense.store.provenance import provenance
@@ -21,8 +21,6 @@ COMMAND = "interpret table"
 """What ``run.json`` says of a run that was begun from a table."""
 
 _NUMBERS = ("mean", "std", "skewness", "kurtosis", "sparsity")
-_BYTES = {spelled: byte for byte, spelled in bytes_to_unicode().items()}
-_SPACE = "\u2581"  # SentencePiece
 _MOST_FEATURES = 2**31
 
 
@@ -46,7 +44,10 @@ def read_table(path: Path) -> list[FeatureRow]:
             f"{path} is no table of features: it should be a list of records.",
             hint="Give the JSON that `onesense extract --output-file` wrote.",
         )
-    rows = [_row(record, number, path) for number, record in enumerate(found)]
+    spelled = [_row(record, number, path) for number, record in enumerate(found)]
+    distinct = sorted({word for row in spelled for word in row.top_tokens})
+    text = dict(zip(distinct, token_texts(distinct), strict=True))
+    rows = [replace(row, top_tokens=tuple(text[word] for word in row.top_tokens)) for row in spelled]
     seen: set[int] = set()
     for row in rows:
         if row.feature in seen:
@@ -77,18 +78,6 @@ def run_from_table(rows: list[FeatureRow], folder: Path) -> RunFolder:
     return run
 
 
-def readable(token: str) -> str:
-    """A token as it is read, where its vocabulary spells bytes or blanks in its own way.
-
-    A token that is a part of a character keeps a replacement mark for it.
-    """
-    if any(character not in _BYTES for character in token):
-        return token.replace(_SPACE, " ")
-    text = bytes(_BYTES[character] for character in token).decode("utf-8", errors="replace")
-    # Latin letters spell themselves as well: a word with an umlaut is no bytes, unless another letter says so.
-    return token if "\ufffd" in text and all(ord(character) < 0x100 for character in token) else text
-
-
 def _row(record: object, number: int, path: Path) -> FeatureRow:
     where = f"{path}, record {number}"
     if not isinstance(record, Mapping):
@@ -103,7 +92,7 @@ def _row(record: object, number: int, path: Path) -> FeatureRow:
     mean, std, skewness, kurtosis, sparsity = (
         _number(record.get(name), f"{where}: `{name}`") for name in _NUMBERS
     )
-    tokens = tuple(readable(word) for word in words.split(" ") if word)
+    tokens = tuple(word for word in words.split(" ") if word)
     return FeatureRow(feature, mean, std, skewness, kurtosis, sparsity, top_tokens=tokens)
 
 

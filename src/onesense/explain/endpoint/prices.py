@@ -7,21 +7,19 @@ before it. Money is decimal, so that adding up a hundred thousand replies loses 
 from __future__ import annotations
 
 import importlib.metadata
-import ipaddress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from onesense.errors import ConfigurationError
 from onesense.explain.endpoint.chat import Usage
+from onesense.explain.endpoint.settings import OPENAI_URL, is_loopback
 
 if TYPE_CHECKING:
     from genai_prices import Usage as ListedUsage
     from genai_prices.types import ModelInfo
 
-OPENAI_URL = "https://api.openai.com/v1"
 PRICE_UNKNOWN = "price unknown: tokens are counted, --budget needs --price-input and --price-output"
 ON_THIS_MACHINE = "a server on this machine"
 
@@ -115,20 +113,6 @@ def price_of(
     if is_loopback(url):
         return Price(Decimal(0), Decimal(0), Decimal(0), source=ON_THIS_MACHINE)
     return _listed_price(model, url, batch=batch)
-
-
-def is_loopback(url: str) -> bool:
-    """Whether an address is on this machine."""
-    try:
-        host = (urlsplit(url).hostname or "").rstrip(".")
-    except ValueError:
-        return False
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def amount(value: float | Decimal, option: str) -> Decimal:

@@ -93,7 +93,7 @@ class EndpointSettings(BaseModel):
     @property
     def is_local(self) -> bool:
         """Whether the endpoint is on this machine."""
-        return _is_loopback(urlsplit(self.base_url).hostname or "")
+        return is_loopback(self.base_url)
 
     @property
     def is_openai(self) -> bool:
@@ -141,7 +141,12 @@ def _split(base_url: str) -> SplitResult:
     return parts
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(url: str) -> bool:
+    """Whether an address is on this machine."""
+    try:
+        host = (urlsplit(url).hostname or "").rstrip(".")
+    except ValueError:
+        return False
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:
