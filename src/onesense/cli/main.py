@@ -23,6 +23,7 @@ from onesense.cli.harness import harness_command
 from onesense.cli.interpret import interpret_command
 from onesense.cli.sae import sae_app
 from onesense.cli.senses import senses_app
+from onesense.cli.serve import serve_command
 from onesense.cli.steer import steer_command
 from onesense.cli.study import study_command
 from onesense.cli.tune import tune_command
@@ -58,6 +59,7 @@ app.command("debias", context_settings=_CONTEXT)(debias_command)
 app.command("tune", context_settings=_CONTEXT)(tune_command)
 app.command("export", context_settings=_CONTEXT)(export_command)
 app.command("study", context_settings=_CONTEXT)(study_command)
+app.command("serve", context_settings=_CONTEXT)(serve_command)
 app.command("verify", context_settings=_CONTEXT)(verify_command)
 app.command(
     "lm-eval",

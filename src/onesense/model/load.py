@@ -56,6 +56,25 @@ def load_model(
     return LanguageModel(hf.to(place), tokenizer, name)
 
 
+def load_tokenizer(name: str = DEMO_NAME, *, revision: str | None = None) -> PreTrainedTokenizerBase:
+    """Load a model's tokenizer without the model.
+
+    Args:
+        name: See ``load_model``.
+        revision: Commit or tag on the hub.
+
+    Raises:
+        ConfigurationError: The model has none.
+        OnesenseError: See ``load_model``.
+    """
+    tokenizer = _load_tokenizer(_source(name), revision)
+    if tokenizer is None:
+        raise ConfigurationError(
+            f"The model `{name}` has no tokenizer.", hint="Put its tokenizer files into its folder."
+        )
+    return tokenizer
+
+
 def save_model(model: LanguageModel, folder: Path) -> Path:
     """Write a model and its tokenizer as a plain Hugging Face folder.
 

@@ -1,4 +1,4 @@
-"""How standalone pages of HTML are made from templates: everything that is text is escaped and shown."""
+"""How pages of HTML are made from templates: everything that is text is escaped and shown."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ from markupsafe import Markup
 
 
 @cache
-def page_environment() -> Environment:
-    """The templates of the reports.
+def page_environment(package: str = "onesense.report") -> Environment:
+    """The templates of a package.
 
     A value that is missing is an error; text is escaped, and shown without control and direction characters,
     whichever way it came into the template.
+
+    Args:
+        package: Whose folder `templates`.
     """
     return Environment(
-        loader=PackageLoader("onesense.report"),
+        loader=PackageLoader(package),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

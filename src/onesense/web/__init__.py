@@ -1,0 +1,1 @@
+"""The local web page: look at features, steer, tune by hand, read the evidence."""

@@ -1,0 +1,113 @@
+"""Models, tokenizers and dictionaries that stay in memory between questions."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import TypeVar
+
+from onesense.errors import IncompatibleError
+from onesense.model.hook_points import HookPoint
+from onesense.model.language_model import LanguageModel
+from onesense.model.load import load_model, load_tokenizer
+from onesense.sae.dictionary import Dictionary
+from onesense.sae.load import load_labelled
+from onesense.steer.dose import measure_mean_norm
+from onesense.web.workspace import KnownDictionary
+
+_MODELS = 1
+_DICTIONARIES = 6
+_TOKENS = 2**17
+
+Loaded = TypeVar("Loaded")
+
+
+class TokenTexts:
+    """The text of token ids, without the model.
+
+    Args:
+        name: The model.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._tokenizer = load_tokenizer(name)
+        self._one = lru_cache(_TOKENS)(self._text)
+
+    def strings(self, ids: Sequence[int]) -> list[str]:
+        """The text of each token by itself."""
+        return [self._one(int(token)) for token in ids]
+
+    def _text(self, token: int) -> str:
+        return str(self._tokenizer.decode([token], clean_up_tokenization_spaces=False))
+
+
+class Resident:
+    """Loads each thing once. May be asked by any thread; the model itself is for the work queue only.
+
+    Args:
+        device: Where models run.
+    """
+
+    def __init__(self, device: str = "auto") -> None:
+        self._device = device
+        self._lock = threading.RLock()
+        self._models: dict[str, LanguageModel] = {}
+        self._dictionaries: dict[str, Dictionary] = {}
+        self._tokens: dict[str, TokenTexts] = {}
+        self._norms: dict[tuple[str, str], float] = {}
+
+    def model(self, name: str) -> LanguageModel:
+        """The model in float32; another one makes room first.
+
+        Raises:
+            OnesenseError: See ``load_model``.
+        """
+        return self._kept(
+            self._models, name, _MODELS, lambda: load_model(name, dtype="float32", device=self._device)
+        )
+
+    def tokens(self, name: str) -> TokenTexts:
+        """The text of a model's tokens; quick, also where the model is large.
+
+        Raises:
+            OnesenseError: See ``load_tokenizer``.
+        """
+        return self._kept(self._tokens, name, 4, lambda: TokenTexts(name))
+
+    def dictionary(self, known: KnownDictionary) -> Dictionary:
+        """The dictionary itself.
+
+        Raises:
+            IncompatibleError: Another dictionary lies there now.
+            OnesenseError: See ``load_labelled``.
+        """
+
+        def load() -> Dictionary:
+            loaded = load_labelled(known.label)
+            if loaded.origin.fingerprint != known.fingerprint:
+                raise IncompatibleError(
+                    f"{known.label} is not the dictionary any more that the run was made with.",
+                    hint="Put the old one back, or run `onesense extract` again.",
+                )
+            return loaded
+
+        return self._kept(self._dictionaries, known.fingerprint, _DICTIONARIES, load)
+
+    def mean_norm(self, model: str, hook_point: str) -> float:
+        """Mean norm of the activations at a hook point: what a dose is a share of. Runs the model once."""
+        key = (model, hook_point)
+        if key not in self._norms:
+            self._norms[key] = measure_mean_norm(self.model(model), HookPoint.parse(hook_point))
+        return self._norms[key]
+
+    def _kept(self, kept: dict[str, Loaded], key: str, most: int, load: Callable[[], Loaded]) -> Loaded:
+        """What is in memory, or loaded now; what was used longest ago goes."""
+        with self._lock:
+            if key in kept:
+                kept[key] = kept.pop(key)
+                return kept[key]
+            while len(kept) >= most:
+                del kept[next(iter(kept))]
+            kept[key] = load()
+            return kept[key]

@@ -1,0 +1,1 @@
+"""What the web page answers, a module for each part of it."""

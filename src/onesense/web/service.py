@@ -1,0 +1,37 @@
+"""What every page may use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from onesense.web.resident import Resident
+from onesense.web.work import WorkQueue
+from onesense.web.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What every page may use.
+
+    Attributes:
+        workspace: Runs, dictionaries, recipes.
+        resident: Models and dictionaries in memory.
+        queue: Everything that runs the model goes through it.
+    """
+
+    workspace: Workspace
+    resident: Resident
+    queue: WorkQueue
+
+
+def service(request: Request) -> Service:
+    """What pages may use; see ``Uses``."""
+    found: Service = request.app.state.service
+    return found
+
+
+Uses = Annotated[Service, Depends(service)]
+"""Annotation of a page's parameter that gives it the ``Service``."""

@@ -1,0 +1,32 @@
+"""Every page in the browser: light and dark, phone and desk, no fault, no violation, nothing to scroll sideways."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Page
+
+from browser import DESK, PHONE, fits
+
+PAGES = ["/", "/work"]
+
+
+@pytest.mark.parametrize("address", PAGES)
+def test_a_page_is_whole(page: Page, server: str, accessible: Callable[[Page], None], address: str) -> None:
+    page.goto(server + address)
+    for theme in ("light", "dark"):
+        page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
+        for size in (DESK, PHONE):
+            page.set_viewport_size(size)
+            accessible(page)
+            assert fits(page), f"{address} is wider than {size['width']} px"
+
+
+def test_an_address_without_a_page_is_explained(
+    page: Page, server: str, accessible: Callable[[Page], None], faults: list[str]
+) -> None:
+    page.goto(f"{server}/nothing/here")
+    assert page.get_by_role("heading", level=1).inner_text() == "Not here"
+    accessible(page)
+    faults.clear()  # the browser's console tells the status 404
