@@ -7,6 +7,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from onesense.web.feature_index import FeatureIndexes
 from onesense.web.resident import Resident
 from onesense.web.work import WorkQueue
 from onesense.web.workspace import Workspace
@@ -20,11 +21,13 @@ class Service:
         workspace: Runs, dictionaries, recipes.
         resident: Models and dictionaries in memory.
         queue: Everything that runs the model goes through it.
+        indexes: The columns of every run's features.
     """
 
     workspace: Workspace
     resident: Resident
     queue: WorkQueue
+    indexes: FeatureIndexes
 
 
 def service(request: Request) -> Service:
