@@ -19,9 +19,10 @@ from starlette.staticfiles import StaticFiles
 from onesense import __version__
 from onesense.errors import OnesenseError
 from onesense.web.feature_index import FeatureIndexes
+from onesense.web.opened_runs import OpenedRuns
 from onesense.web.pages import error_answer
 from onesense.web.resident import Resident
-from onesense.web.routes import features, runs, work
+from onesense.web.routes import feature, features, runs, work
 from onesense.web.security import LocalOnly
 from onesense.web.service import Service
 from onesense.web.work import WorkQueue
@@ -38,7 +39,7 @@ def create_app(workspace: Workspace, *, device: str = "auto", warm: bool = True)
         device: Where models run.
         warm: Load the model of the first run in the background, so that the first question is quick.
     """
-    given = Service(workspace, Resident(device), WorkQueue(), FeatureIndexes())
+    given = Service(workspace, Resident(device), WorkQueue(), FeatureIndexes(), OpenedRuns())
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
@@ -64,7 +65,7 @@ def create_app(workspace: Workspace, *, device: str = "auto", warm: bool = True)
 
 
 def _add_routes(app: FastAPI) -> None:
-    for module in (runs, features, work):
+    for module in (runs, features, feature, work):
         app.include_router(module.pages)
     package = Path(str(files("onesense.web")))
     app.mount("/static", StaticFiles(directory=package / "static"), name="static")

@@ -7,10 +7,13 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TypeVar
 
+from torch import Tensor
+
 from onesense.errors import IncompatibleError
 from onesense.model.hook_points import HookPoint
 from onesense.model.language_model import LanguageModel
 from onesense.model.load import load_model, load_tokenizer
+from onesense.model.unembedding import unembedding
 from onesense.sae.dictionary import Dictionary
 from onesense.sae.load import load_labelled
 from onesense.steer.dose import measure_mean_norm
@@ -38,6 +41,12 @@ class TokenTexts:
         """The text of each token by itself."""
         return [self._one(int(token)) for token in ids]
 
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of a sequence, special tokens left out."""
+        return str(
+            self._tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        )
+
     def _text(self, token: int) -> str:
         return str(self._tokenizer.decode([token], clean_up_tokenization_spaces=False))
 
@@ -55,6 +64,7 @@ class Resident:
         self._models: dict[str, LanguageModel] = {}
         self._dictionaries: dict[str, Dictionary] = {}
         self._tokens: dict[str, TokenTexts] = {}
+        self._unembeddings: dict[str, Tensor] = {}
         self._norms: dict[tuple[str, str], float] = {}
 
     def model(self, name: str) -> LanguageModel:
@@ -93,6 +103,14 @@ class Resident:
             return loaded
 
         return self._kept(self._dictionaries, known.fingerprint, _DICTIONARIES, load)
+
+    def unembedding(self, name: str) -> Tensor:
+        """``W_U`` of a model as the lens uses it, [d_model, vocab_size]; loads the model.
+
+        Raises:
+            OnesenseError: See ``load_model`` and ``unembedding``.
+        """
+        return self._kept(self._unembeddings, name, _MODELS, lambda: unembedding(self.model(name)))
 
     def mean_norm(self, model: str, hook_point: str) -> float:
         """Mean norm of the activations at a hook point: what a dose is a share of. Runs the model once."""

@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from onesense.web.feature_index import FeatureIndexes
+from onesense.web.opened_runs import OpenedRuns
 from onesense.web.resident import Resident
 from onesense.web.work import WorkQueue
 from onesense.web.workspace import Workspace
@@ -22,12 +23,14 @@ class Service:
         resident: Models and dictionaries in memory.
         queue: Everything that runs the model goes through it.
         indexes: The columns of every run's features.
+        opened: Results of runs.
     """
 
     workspace: Workspace
     resident: Resident
     queue: WorkQueue
     indexes: FeatureIndexes
+    opened: OpenedRuns
 
 
 def service(request: Request) -> Service:

@@ -64,6 +64,11 @@ class KnownRun:
         found = {} if self.run is None else self.run.provenance.get("inputs", {}).get("dictionary", {})
         return str(found.get("fingerprint", "")) if isinstance(found, dict) else ""
 
+    @property
+    def dictionary_key(self) -> str:
+        """Its dictionary's name in addresses; empty where it has none or several."""
+        return self.dictionary_fingerprint[:_KEY_LENGTH]
+
     def dictionary_at(self, hook_point: str) -> str:
         """Fingerprint of the dictionary that it read there; empty where it read none."""
         found = {} if self.run is None else self.run.provenance.get("inputs", {}).get("dictionary", {})
