@@ -24,12 +24,14 @@ class Piece(NamedTuple):
         sample: Number of the sample.
         text: What was added to its text; may be empty where ``ended``.
         ended: Whether this was the last of it.
+        step: Place of its coefficient in a sweep.
     """
 
     steered: bool
     sample: int
     text: str
     ended: bool = False
+    step: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +214,8 @@ def sweep(
     sampling: Sampling | None = None,
     seed: int = 0,
     force: bool = False,
+    on_piece: Callable[[Piece], None] | None = None,
+    cancel: threading.Event | None = None,
 ) -> Sweep:
     """Go on from a prompt with the same edits at several strengths, in one batch.
 
@@ -229,6 +233,8 @@ def sweep(
         sampling: How tokens are chosen; at temperature 1 by default.
         seed: Where the samples' noise comes from.
         force: Whether to go on with another model or dictionary than the recipe was made for.
+        on_piece: Called with each new piece of text as it comes.
+        cancel: Once set, generation ends after the current token.
 
     Raises:
         ConfigurationError: No coefficient, one that is NaN or infinite, or what ``generate`` refuses.
@@ -244,8 +250,21 @@ def sweep(
     rows = [Row(ids, number, variant) for variant in range(len(variants)) for number in range(samples)]
     if unsteered:
         rows += [Row(ids, number, None) for number in range(samples)]
+
+    def tell(row: int, text: str, ended: bool) -> None:
+        if on_piece is not None:
+            own = rows[row]
+            on_piece(Piece(own.variant is not None, own.sample, text, ended, own.variant or 0))
+
     texts, report = generate_rows(
-        model, rows, variants, sampling=sampling or Sampling(), max_new_tokens=max_new_tokens, seed=seed
+        model,
+        rows,
+        variants,
+        sampling=sampling or Sampling(),
+        max_new_tokens=max_new_tokens,
+        seed=seed,
+        on_text=None if on_piece is None else tell,
+        cancel=cancel,
     )
     steps = tuple(
         _step(coefficient, variant, texts[variant * samples : (variant + 1) * samples], report)

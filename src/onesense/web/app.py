@@ -22,10 +22,10 @@ from onesense.web.feature_index import FeatureIndexes
 from onesense.web.opened_runs import OpenedRuns
 from onesense.web.pages import error_answer
 from onesense.web.resident import Resident
-from onesense.web.routes import feature, features, runs, work
+from onesense.web.routes import feature, features, runs, steer, work
 from onesense.web.security import LocalOnly
 from onesense.web.service import Service
-from onesense.web.work import WorkQueue
+from onesense.web.work import Job, WorkQueue
 from onesense.web.workspace import Workspace
 
 _logger = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ def create_app(workspace: Workspace, *, device: str = "auto", warm: bool = True)
 
 
 def _add_routes(app: FastAPI) -> None:
-    for module in (runs, features, feature, work):
+    for module in (runs, features, feature, steer, work):
         app.include_router(module.pages)
     package = Path(str(files("onesense.web")))
     app.mount("/static", StaticFiles(directory=package / "static"), name="static")
@@ -106,5 +106,16 @@ def _warm(given: Service) -> None:
         for name in names[:1]:
             given.resident.tokens(name)
             given.resident.model(name)
+            given.queue.submit("norms", "Measuring what doses are a share of", lambda job: _norms(given, job))
     except OnesenseError as error:
         _logger.warning("The model could not be loaded yet: %s", error.message)
+
+
+def _norms(given: Service, job: Job) -> dict[str, Any]:
+    """Mean norms at every hook point of the first model, so that doses can be shown at once."""
+    known = given.workspace.dictionaries()
+    for one in known:
+        job.check()
+        if one.model == known[0].model:
+            given.resident.mean_norm(one.model, one.hook_point)
+    return {}

@@ -119,6 +119,10 @@ class Resident:
             self._norms[key] = measure_mean_norm(self.model(model), HookPoint.parse(hook_point))
         return self._norms[key]
 
+    def known_norm(self, model: str, hook_point: str) -> float | None:
+        """The same where it was measured already; None where it was not."""
+        return self._norms.get((model, hook_point))
+
     def _kept(self, kept: dict[str, Loaded], key: str, most: int, load: Callable[[], Loaded]) -> Loaded:
         """What is in memory, or loaded now; what was used longest ago goes."""
         with self._lock:

@@ -241,6 +241,20 @@ class Workspace:
             "There is no such recipe.", hint="It was moved or deleted; see the list of recipes."
         )
 
+    def check_recipe_name(self, name: str) -> None:
+        """Refuse a name that no recipe can be saved under.
+
+        Raises:
+            ConfigurationError: Not a name that a file can have everywhere, or it is taken.
+        """
+        if not _RECIPE_NAME.fullmatch(name) or name.endswith((".", " ")):
+            raise ConfigurationError(
+                "A recipe cannot have this name.",
+                hint="Use up to 60 letters, digits, spaces, dots, hyphens and underscores.",
+            )
+        if f"saved.{_slug(name)}" in {known.id for known in self.recipes()}:
+            raise ConfigurationError(f"There is a recipe {name} already.", hint="Choose another name.")
+
     def save_recipe(self, name: str, recipe: Recipe) -> KnownRecipe:
         """Keep a recipe under a name; one of that name is not written over.
 
@@ -248,15 +262,8 @@ class Workspace:
             ConfigurationError: Not a name that a file can have everywhere, or it is taken.
             StorageError: It cannot be written.
         """
-        if not _RECIPE_NAME.fullmatch(name) or name.endswith((".", " ")):
-            raise ConfigurationError(
-                "A recipe cannot have this name.",
-                hint="Use up to 60 letters, digits, spaces, dots, hyphens and underscores.",
-            )
+        self.check_recipe_name(name)
         path = self.store / RECIPES / f"{name}.json"
-        taken = {known.id for known in self.recipes()}
-        if f"saved.{_slug(name)}" in taken:
-            raise ConfigurationError(f"There is a recipe {name} already.", hint="Choose another name.")
         path.parent.mkdir(parents=True, exist_ok=True)
         write_recipe(recipe, path)
         return KnownRecipe(f"saved.{_slug(name)}", name, path)
