@@ -288,6 +288,33 @@ def test_a_sweep_is_one_batch_and_each_step_its_own_recipe(
     assert json.loads(json.dumps(made.to_json(), allow_nan=False))["steps"][1]["coefficient"] == 5.0
 
 
+def test_pieces_of_a_sweep_add_up_to_its_texts(model: LanguageModel, groups: list[EditGroup]) -> None:
+    pieces: list[Piece] = []
+    made = sweep(
+        model, PROMPT, groups, [0.0, 2.0], samples=2, max_new_tokens=8, seed=1, on_piece=pieces.append
+    )
+    told: dict[tuple[int | None, int], str] = {}
+    for piece in pieces:
+        place = (piece.step if piece.steered else None, piece.sample)
+        told[place] = told.get(place, "") + piece.text
+    texts = {(at, one.number): one.text for at, step in enumerate(made.steps) for one in step.samples}
+    assert told == texts | {(None, one.number): one.text for one in made.unsteered}
+    assert sum(piece.ended for piece in pieces) == 6
+
+
+def test_a_cancelled_sweep_ends_early_and_takes_the_hooks_away(
+    model: LanguageModel, groups: list[EditGroup]
+) -> None:
+    cancel = threading.Event()
+    made = sweep(
+        model, PROMPT, groups, [1.0, 2.0], max_new_tokens=40, on_piece=lambda _: cancel.set(), cancel=cancel
+    )
+    endings = {one.ending for step in made.steps for one in step.samples}
+    assert "cancelled" in endings
+    assert all(len(one.ids) < 40 for step in made.steps for one in step.samples)
+    assert _hooks(model) == 0
+
+
 @pytest.mark.parametrize("coefficients", [[], [math.nan], [1.0, math.inf]])
 def test_a_sweep_without_numbers_is_refused(
     model: LanguageModel, groups: list[EditGroup], coefficients: list[float]

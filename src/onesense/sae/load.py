@@ -117,8 +117,17 @@ def load_labelled(label: str) -> Dictionary:
         NotFoundError: It lies elsewhere now, or there is no such release or id.
         OnesenseError: See ``load_dictionary``.
     """
+    return load_dictionary(**parse_label(label))
+
+
+def parse_label(label: str) -> dict[str, str]:
+    """What ``load_dictionary`` takes for a label: ``path``, or ``release`` and ``sae_id``.
+
+    Raises:
+        NotFoundError: It was a folder, which lies elsewhere now.
+    """
     if Path(label).is_dir():
-        return load_dictionary(path=label)
+        return {"path": label}
     if Path(label).is_absolute() or "/" not in label:
         raise NotFoundError(
             f"The dictionary of the run, {label}, is not there any more.", hint="Put its folder back."
@@ -127,7 +136,7 @@ def load_labelled(label: str) -> Dictionary:
     if release != DEMO_RELEASE and not is_published(release):  # a repository: its name has a slash of its own
         owner, name, sae_id = (*label.split("/", 2), "")[:3]
         release = f"{owner}/{name}"
-    return load_dictionary(release=release, sae_id=sae_id)
+    return {"release": release, "sae_id": sae_id}
 
 
 def read_folder(folder: Path, origin: Origin | None = None) -> Dictionary:
