@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -14,7 +13,7 @@ from onesense.steer.edit import Edit, Operation, Unit
 from onesense.steer.intervention import EditGroup
 from onesense.steer.where import Where, Window
 from onesense.web.service import Service
-from onesense.web.workspace import KnownDictionary
+from onesense.web.workspace import KnownDictionary, KnownRun
 
 MOST_EDITS = 500
 _MOST_AMOUNT = 1e9
@@ -98,10 +97,19 @@ def edit_groups(uses: Service, edits: Sequence[EditRequest]) -> list[EditGroup]:
 
 def largest_activation(uses: Service, known: KnownDictionary, feature: int) -> float | None:
     """The feature's largest activation in the first extract run that looked; None where none did."""
-    for run in known.extract:
-        contexts = uses.opened.get(uses.workspace.run(run, "extract")).contexts
-        if contexts is not None and feature < contexts.n_features:
-            return float(contexts.maximum[feature])
+    run = run_with_contexts(uses, known)
+    contexts = None if run is None else uses.opened.get(run).contexts
+    if contexts is None or feature >= contexts.n_features:
+        return None
+    return float(contexts.maximum[feature])
+
+
+def run_with_contexts(uses: Service, known: KnownDictionary) -> KnownRun | None:
+    """The first extract run that looked where its features fire; None where none did."""
+    for name in known.extract:
+        run = uses.workspace.run(name, "extract")
+        if uses.opened.get(run).contexts is not None:
+            return run
     return None
 
 
@@ -120,22 +128,5 @@ def _group(uses: Service, known: KnownDictionary, edits: list[Edit]) -> EditGrou
         for edit in edits
         if edit.unit is Unit.MAX and (found := largest_activation(uses, known, edit.feature)) is not None
     }
-    return EditGroup(dictionary, edits, HookPoint.parse(known.hook_point), mean_norm, maximum)
-
-
-def edit_flag(edit: EditRequest) -> str:
-    """The edit as ``onesense steer --edit`` takes it.
-
-    Raises:
-        ConfigurationError: That spelling has no word for where it acts.
-    """
-    if edit.first is not None or edit.last is not None or edit.special:
-        raise ConfigurationError("Such positions are kept in a recipe only.", hint="Save the recipe.")
-    own = edit.edit()
-    value = "" if own.value is None else f"{own.value:.9g}"
-    return ":".join([str(own.feature), str(own.operation), value, str(own.unit), str(edit.window)])
-
-
-def command_line(words: Sequence[str]) -> str:
-    """A command that a shell takes as it stands."""
-    return shlex.join(words)
+    twice = len({edit.feature for edit in edits}) < len(edits)
+    return EditGroup(dictionary, edits, HookPoint.parse(known.hook_point), mean_norm, maximum, stack=twice)

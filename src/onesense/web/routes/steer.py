@@ -9,35 +9,45 @@ from fastapi import Path, Query
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from onesense.errors import ConfigurationError, NotFoundError
+from onesense.errors import ConfigurationError, NotFoundError, OnesenseError
 from onesense.steer.edit import Edit, Operation
 from onesense.steer.edit_text import parse_edit
 from onesense.steer.generate import Piece, generate, sweep
-from onesense.steer.recipe import make_recipe
+from onesense.steer.recipe import Recipe, make_recipe
 from onesense.steer.sampling import Sampling
 from onesense.store.catalog import Catalog
 from onesense.store.explanations import best_explanations
-from onesense.web.edits import Edits, Key, edit_groups, largest_activation, model_of
+from onesense.web.edits import (
+    EditRequest,
+    Edits,
+    Key,
+    edit_groups,
+    largest_activation,
+    model_of,
+    run_with_contexts,
+)
 from onesense.web.pages import Pages, View, json_answer
 from onesense.web.service import Service, Uses
-from onesense.web.steer_code import as_command, as_python
+from onesense.web.steer_code import Steered, as_command, as_python
 from onesense.web.streaming import stream
 from onesense.web.work import Job
-from onesense.web.workspace import KnownDictionary
+from onesense.web.workspace import KnownDictionary, KnownRecipe
 
 pages = Pages()
 
 _OPERATIONS = {
-    Operation.DIRECTION_ADD: "adds the feature’s direction, wherever the feature fires or not",
-    Operation.SCALE: "multiplies the latent: 0 turns it off, 1 leaves it alone",
-    Operation.ABLATE: "turns the latent off",
-    Operation.CLAMP: "sets the latent, whatever it was",
-    Operation.ADD: "adds to the latent, not below zero",
-    Operation.CAP: "lets the latent go no higher",
-    Operation.FLOOR: "lets the latent go no lower",
-    Operation.PROJECT_OUT: "takes the direction out of the stream",
+    Operation.DIRECTION_ADD: "Adds the feature’s decoder row to the activation, whether the feature fires or not.",
+    Operation.SCALE: "Multiplies the feature’s activation: 0 turns it off, 1 leaves it alone, −1 turns it around.",
+    Operation.ABLATE: "Sets the feature’s activation to 0.",
+    Operation.CLAMP: "Sets the feature’s activation to this, whatever it was.",
+    Operation.ADD: "Adds this to the feature’s activation, which does not go below 0.",
+    Operation.CAP: "Keeps the feature’s activation from going above this.",
+    Operation.FLOOR: "Keeps the feature’s activation from going below this.",
+    Operation.PROJECT_OUT: "Takes this share of the activation’s component along the decoder row away: 1 leaves none.",
 }
 _MOST_OFFERED = 50
+_LARGEST_ID = 2**53
+_MOST_SEED = 2**32 - 1
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -65,7 +75,7 @@ class SteerRequest(BaseModel):
     samples: int = Field(default=1, ge=1, le=4)
     max_new_tokens: int = Field(default=50, ge=1, le=256)
     sampling: SamplingRequest = SamplingRequest()
-    seed: int = Field(default=0, ge=0, le=2**32 - 1)
+    seed: int = Field(default=0, ge=0, le=_MOST_SEED)
 
     def options(self) -> dict[str, Any]:
         """What ``generate`` and ``sweep`` both take."""
@@ -83,6 +93,12 @@ class SweepRequest(SteerRequest):
     coefficients: list[Finite] = Field(min_length=1, max_length=12)
 
 
+class CodeRequest(SteerRequest):
+    """What is wanted as a command and as Python; with coefficients it is a sweep."""
+
+    coefficients: list[Finite] = Field(default=[], max_length=12)
+
+
 class NewRecipe(BaseModel):
     """Edits to keep under a name."""
 
@@ -97,6 +113,7 @@ def steer(
     uses: Uses,
     edit: Annotated[list[str] | None, Query(max_length=_MOST_OFFERED)] = None,
     prompt: Annotated[str, Query(max_length=8000)] = "",
+    seed: Annotated[int, Query(ge=0, le=_MOST_SEED)] = 0,
     recipe: Annotated[str, Query(max_length=200)] = "",
 ) -> View:
     """The recipe in the making, and what it does to a text."""
@@ -116,12 +133,15 @@ def steer(
             "operations": {str(name): words for name, words in _OPERATIONS.items()},
             "offered": offered,
             "prompt": prompt,
+            "seed": seed,
         },
     )  # fmt: skip
 
 
 @pages.get("/api/edits/describe", response_model=None)
-def describe(dictionary: Key, feature: Annotated[int, Query(ge=0, le=2**53)], uses: Uses) -> JSONResponse:
+def describe(
+    dictionary: Key, feature: Annotated[int, Query(ge=0, le=_LARGEST_ID)], uses: Uses
+) -> JSONResponse:
     """What the editor must know of a feature: its words, and what its units are."""
     known = uses.workspace.dictionary(dictionary)
     loaded = uses.resident.dictionary(known)
@@ -200,23 +220,30 @@ def start_sweep(asked: SweepRequest, uses: Uses) -> StreamingResponse:
 
 
 @pages.post("/api/steer/code", response_class=StreamingResponse)
-def code(asked: SteerRequest, uses: Uses) -> StreamingResponse:
+def code(asked: CodeRequest, uses: Uses) -> StreamingResponse:
     """The same as a command and as Python; the numbers of units may have to be measured first."""
     name = model_of(uses, asked.edits)
 
     def work(job: Job) -> dict[str, Any]:
-        del job
-        known = [
-            uses.workspace.dictionary(key) for key in dict.fromkeys(one.dictionary for one in asked.edits)
-        ]
+        keys = dict.fromkeys(one.dictionary for one in asked.edits)
+        known = [uses.workspace.dictionary(key) for key in keys]
         groups = edit_groups(uses, asked.edits)
-        wanted = asked.model_dump(include={"prompt", "samples", "max_new_tokens", "seed"})
-        runs = [run for one in known for run in one.extract]
-        folder = str(uses.workspace.run(runs[0]).path) if runs else ""
-        sampling = asked.sampling.model_dump()
+        job.check()
+        steered = Steered(
+            name, known, groups, asked.prompt, coefficients=asked.coefficients, **asked.options()
+        )
+        kept = None
+        if steered.needs_recipe:
+            kept = _kept(uses, make_recipe(uses.resident.model(name), groups, note="made by hand"))
+        run = run_with_contexts(uses, known[0]) if len(known) == 1 else None
         return {
-            "command": as_command(name, asked.edits, known, folder, wanted, sampling),
-            "python": as_python(name, groups, known, wanted, sampling),
+            "command": as_command(
+                steered,
+                recipe=None if kept is None else kept.path.resolve(),
+                run=None if run is None else run.path.resolve(),
+            ),
+            "python": as_python(steered),
+            "recipe": None if kept is None else {"id": kept.id, "title": kept.title},
         }
 
     return stream(uses.queue, uses.queue.submit("code", "Writing the command", work), owned=True)
@@ -257,6 +284,15 @@ def _short(prompt: str) -> str:
     return prompt if len(prompt) <= 40 else f"{prompt[:39]}…"
 
 
+def _kept(uses: Service, recipe: Recipe) -> KnownRecipe:
+    """A recipe in a file that is named by what is in it; written once."""
+    title = f"steered {recipe.content_hash[:8]}"
+    for known in uses.workspace.recipes():
+        if known.title == title and not known.run:
+            return known
+    return uses.workspace.save_recipe(title, recipe)
+
+
 def _offered(uses: Service, text: str) -> dict[str, Any]:
     """An edit of the address, ``KEY/FEATURE:OPERATION[:VALUE[:UNIT[:WINDOW]]]``, as the draft keeps it."""
     key, slash, spelled = text.partition("/")
@@ -264,18 +300,30 @@ def _offered(uses: Service, text: str) -> dict[str, Any]:
         raise ConfigurationError(
             "The address holds an edit that cannot be read.", hint="Add the feature again."
         )
-    return _as_draft(uses, uses.workspace.dictionary(key), parse_edit(spelled))
+    edit = parse_edit(spelled)
+    if edit.feature > _LARGEST_ID:
+        raise NotFoundError(
+            "The address names a feature that no dictionary has.", hint="Add the feature again."
+        )
+    return _as_draft(uses, uses.workspace.dictionary(key), edit)
 
 
 def _edits_of(uses: Service, recipe: str) -> list[dict[str, Any]]:
     """The edits of a recipe as the draft keeps them."""
     read = uses.workspace.recipe(recipe).read()
     known = {one.fingerprint: one for one in uses.workspace.dictionaries()}
-    return [
-        _as_draft(uses, known[part.dictionary.fingerprint], edit)
-        for part in read.parts
-        for edit in part.edits
-    ]
+    edits = []
+    for part in read.parts:
+        if part.dictionary.fingerprint not in known:
+            raise NotFoundError("No run has this dictionary.", hint="Run `onesense extract` with it.")
+        for edit in part.edits:
+            if edit.where.positions or edit.where.include or edit.where.exclude:
+                raise ConfigurationError(
+                    "This recipe has edits at single positions or tokens, which this page cannot show.",
+                    hint="Use it with `onesense steer --recipe`.",
+                )
+            edits.append(_as_draft(uses, known[part.dictionary.fingerprint], edit))
+    return edits
 
 
 def _as_draft(uses: Service, known: KnownDictionary, edit: Edit) -> dict[str, Any]:
@@ -304,11 +352,15 @@ def _draft(uses: Service, known: KnownDictionary, feature: int) -> dict[str, Any
 
 
 def _label(uses: Service, known: KnownDictionary, feature: int) -> str:
+    """Its explanation, or the tokens that it promotes most; empty where no run can be read that knows."""
     for name in known.extract:
-        run = uses.workspace.run(name, "extract")
-        with Catalog(run.open().catalog_path, read_only=True) as catalog:
-            said: Sequence[Any] = list(best_explanations(catalog, [feature]).values())
-            rows = catalog.features([feature])
+        try:
+            run = uses.workspace.run(name, "extract").open()
+            with Catalog(run.catalog_path, read_only=True) as catalog:
+                said: Sequence[Any] = list(best_explanations(catalog, [feature]).values())
+                rows = catalog.features([feature])
+        except OnesenseError:
+            continue
         if said:
             return str(said[0].text)
         if rows:
