@@ -18,7 +18,6 @@ from onesense.steer.sampling import Sampling
 from onesense.store.catalog import Catalog
 from onesense.store.explanations import best_explanations
 from onesense.web.edits import (
-    EditRequest,
     Edits,
     Key,
     edit_groups,
