@@ -22,7 +22,7 @@ from onesense.web.feature_index import FeatureIndexes
 from onesense.web.opened_runs import OpenedRuns
 from onesense.web.pages import error_answer
 from onesense.web.resident import Resident
-from onesense.web.routes import feature, features, runs, steer, work
+from onesense.web.routes import feature, features, runs, steer, tune, work
 from onesense.web.security import LocalOnly
 from onesense.web.service import Service
 from onesense.web.work import Job, WorkQueue
@@ -65,7 +65,7 @@ def create_app(workspace: Workspace, *, device: str = "auto", warm: bool = True)
 
 
 def _add_routes(app: FastAPI) -> None:
-    for module in (runs, features, feature, steer, work):
+    for module in (runs, features, feature, steer, tune, work):
         app.include_router(module.pages)
     package = Path(str(files("onesense.web")))
     app.mount("/static", StaticFiles(directory=package / "static"), name="static")
