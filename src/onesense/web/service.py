@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Request
 
+from onesense.web.feature_tables import FeatureTables
 from onesense.web.resident import Resident
 from onesense.web.work import WorkQueue
 from onesense.web.workspace import Workspace
@@ -20,11 +21,13 @@ class Service:
         workspace: Runs, dictionaries, recipes.
         resident: Models and dictionaries in memory.
         queue: Everything that runs the model goes through it.
+        tables: Tables of features in memory.
     """
 
     workspace: Workspace
     resident: Resident
     queue: WorkQueue
+    tables: FeatureTables = field(default_factory=FeatureTables)
 
 
 def service(request: Request) -> Service:
