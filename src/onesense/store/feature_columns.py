@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from onesense.errors import FormatError
 from onesense.store.catalog import Catalog
 from onesense.store.explanations import BEST_FIRST, WHOLE
 
@@ -18,6 +19,7 @@ Ids = NDArray[np.int64]
 
 _ALL = ""
 _AT_ONCE = 500
+_MOST_RANKED = 20_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,7 +33,7 @@ class FeatureColumns:
         score: Of the explanation that is shown; see ``ShownFeature``.
         explained: Whether there is an explanation that came back well, bool [n].
         explanation: The explanations that are shown; empty where there is none.
-        promoted: Tokens that are promoted, as JSON.
+        promoted: Tokens that are promoted, strongest first.
     """
 
     feature: Ids
@@ -40,7 +42,7 @@ class FeatureColumns:
     score: Numbers
     explained: NDArray[np.bool_]
     explanation: list[str]
-    promoted: list[str]
+    promoted: list[list[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,7 @@ def read_columns(catalog: Catalog) -> FeatureColumns:
         np.array(score, np.float64),
         np.array([one is not None and one.status == "ok" for one in best], np.bool_),
         ["" if one is None else one.text for one in best],
-        [str(row[3]) for row in found],
+        lists_of(catalog, [row[3] for row in found]),
     )
 
 
@@ -122,19 +124,20 @@ def read_shown(catalog: Catalog, features: Sequence[int]) -> list[ShownFeature]:
             f" FROM features WHERE 1{marks}",
             ids,
         )
-        rows = {row[0]: row for row in found}
+        tokens = lists_of(catalog, [text for row in found for text in row[3:]])
+        rows = {row[0]: (*row[1:3], *tokens[2 * at : 2 * at + 2]) for at, row in enumerate(found)}
         said, scores = _explanations(catalog, marks, ids), _scores(catalog, marks, ids)
         for feature in ids:
             if feature in rows:
-                _, density, most, promoted, suppressed = rows[feature]
+                density, most, promoted, suppressed = rows[feature]
                 one = said.get(feature, _Said("", "", "", "", ""))
                 shown.append(
                     ShownFeature(
                         feature,
                         density,
                         most,
-                        tuple(json.loads(promoted)),
-                        tuple(json.loads(suppressed)),
+                        tuple(promoted),
+                        tuple(suppressed),
                         one.status,
                         one.text,
                         one.method,
@@ -146,7 +149,7 @@ def read_shown(catalog: Catalog, features: Sequence[int]) -> list[ShownFeature]:
 
 
 def search_features(catalog: Catalog, expression: str) -> Ids:
-    """Features whose tokens or explanations match an FTS5 expression, best match first.
+    """Features whose tokens or explanations match an FTS5 expression, best match first; very many by number.
 
     Args:
         catalog: The catalogue.
@@ -155,8 +158,24 @@ def search_features(catalog: Catalog, expression: str) -> Ids:
     Raises:
         StorageError, FormatError: See ``sqlite_errors``.
     """
-    found = catalog.rows("SELECT rowid FROM search WHERE search MATCH ? ORDER BY rank", (expression,))
+    found = catalog.rows("SELECT rowid FROM search WHERE search MATCH ? ORDER BY rowid", (expression,))
+    if len(found) <= _MOST_RANKED:
+        found = catalog.rows("SELECT rowid FROM search WHERE search MATCH ? ORDER BY rank", (expression,))
     return np.array([row[0] for row in found], np.int64)
+
+
+def lists_of(catalog: Catalog, texts: Sequence[str]) -> list[Any]:
+    """Lists that a catalogue keeps as JSON, read in one go: one by one takes ten times as long.
+
+    Raises:
+        FormatError: One of them is none.
+    """
+    try:
+        return list(json.loads(f"[{','.join(texts)}]"))
+    except (ValueError, TypeError) as error:
+        raise FormatError(
+            f"{catalog.path} is damaged: {error}.", hint="Delete it and run the command again."
+        ) from error
 
 
 def _explanations(catalog: Catalog, where: str = _ALL, values: Sequence[int] = ()) -> dict[int, _Said]:

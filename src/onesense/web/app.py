@@ -101,8 +101,10 @@ def _warm(given: Service) -> None:
     """Load what the first page will ask for; what goes wrong is told when it is asked for."""
     names: list[Any] = [known.model for known in given.workspace.dictionaries()]
     try:
+        for known in given.workspace.of_command("extract")[:1]:
+            given.tables.table(known, given.workspace.runs())
         for name in names[:1]:
             given.resident.tokens(name)
             given.resident.model(name)
     except OnesenseError as error:
-        _logger.warning("The model could not be loaded yet: %s", error.message)
+        _logger.warning("Not everything could be loaded yet: %s", error.message)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sqlite3
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -137,7 +136,7 @@ class FeatureIndex:
             return rising[::-1] if descending else rising
         if name in ("explanation", "tokens"):
             named = name == "explanation"
-            texts = columns.explanation if named else [_strongest(tokens) for tokens in columns.promoted]
+            texts = columns.explanation if named else ["".join(one[:1]) for one in columns.promoted]
             keys = [_alphabetical(text) for text in texts]
             known = np.array(
                 sorted((at for at, key in enumerate(keys) if key), key=keys.__getitem__), np.int64
@@ -222,16 +221,12 @@ class _SenseTexts:
         return np.array([row[0] for row in found], np.int64)
 
 
-def _gendered(promoted: Sequence[str]) -> NDArray[np.bool_]:
-    """Whether a gender word is among the tokens, each a list as JSON."""
+def _gendered(promoted: Sequence[Sequence[str]]) -> NDArray[np.bool_]:
+    """Whether a gender word is among the tokens."""
     words = gender_words()
-    known: Callable[[str], bool] = lru_cache(2**17)(lambda token: token.strip().lower() in words)
-    return np.array([any(map(known, json.loads(tokens))) for tokens in promoted], np.bool_)
-
-
-def _strongest(tokens: str) -> str:
-    found = json.loads(tokens)
-    return str(found[0]) if found else ""
+    every = set().union(*promoted) if promoted else set()
+    theirs = {token for token in every if token.strip().lower() in words}
+    return np.array([not theirs.isdisjoint(tokens) for tokens in promoted], np.bool_)
 
 
 def _alphabetical(text: str) -> str:

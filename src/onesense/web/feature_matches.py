@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from onesense.store.feature_columns import ShownFeature
+from onesense.store.feature_columns import ShownFeature, lists_of
 from onesense.web.feature_tables import UNITS, FeatureTable, reading
 
 _WORD = re.compile(r"(\w+)(\*?)")
@@ -75,4 +74,5 @@ def read_sense_tokens(table: FeatureTable, features: Sequence[int]) -> dict[int,
             f" AND unit IN ({', '.join('?' * len(features))})",
             (UNITS, *features),
         )
-    return {int(unit): json.loads(tokens) for unit, tokens in found}
+        tokens = lists_of(catalog, [row[1] for row in found])
+    return {int(row[0]): senses for row, senses in zip(found, tokens, strict=True)}

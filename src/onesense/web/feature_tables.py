@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 import time
@@ -14,7 +13,7 @@ from typing import Any
 
 from onesense.errors import IncompatibleError, NotFoundError, OnesenseError, StorageError
 from onesense.store.catalog import Catalog
-from onesense.store.feature_columns import read_columns
+from onesense.store.feature_columns import lists_of, read_columns
 from onesense.web.feature_index import FeatureIndex
 from onesense.web.workspace import KnownRun
 
@@ -128,10 +127,12 @@ def _index(known: KnownRun, senses: KnownRun | None, effects: KnownRun | None) -
     with reading(known) as catalog:
         columns = read_columns(catalog)
     counted: list[tuple[Any, ...]] = []
+    tokens: list[list[list[str]]] = []
     measured: list[tuple[Any, ...]] = []
     if senses is not None:
         with reading(senses) as catalog:
             counted = catalog.rows("SELECT unit, number, tokens FROM senses WHERE unit_set = ?", (UNITS,))
+            tokens = lists_of(catalog, [one for _, _, one in counted])
     if effects is not None:
         with reading(effects) as catalog:
             measured = catalog.rows(
@@ -141,10 +142,7 @@ def _index(known: KnownRun, senses: KnownRun | None, effects: KnownRun | None) -
     return FeatureIndex(
         columns,
         {unit: number for unit, number, _ in counted if number is not None},
-        {
-            unit: " ".join(token for sense in json.loads(tokens) for token in sense)
-            for unit, _, tokens in counted
-        },
+        {row[0]: " ".join(map(" ".join, senses)) for row, senses in zip(counted, tokens, strict=True)},
         dict(measured),
     )
 
