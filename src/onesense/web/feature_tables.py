@@ -22,8 +22,9 @@ UNITS = "features"
 """What the features are called among the units of a run that counted senses."""
 
 _TABLES = 6
-# Of the time that goes by, at most this share is spent on building while a command writes.
+# While a command writes, what takes long to build takes at most this share of the time that goes by.
 _SHARE_OF_TIME = 0.1
+_QUICK_SECONDS = 0.25
 
 _Stamp = tuple[tuple[int, ...], ...]
 
@@ -185,7 +186,9 @@ def _outdated(built: _Built, stamp: _Stamp) -> bool:
     if built.stamp == stamp:
         return False
     replaced = [old[:2] != new[:2] for old, new in zip(built.stamp, stamp, strict=True)]
-    return any(replaced) or time.monotonic() - built.at > built.seconds / _SHARE_OF_TIME
+    if any(replaced) or built.seconds < _QUICK_SECONDS:
+        return True
+    return time.monotonic() - built.at > built.seconds / _SHARE_OF_TIME
 
 
 def _stamp(path: Path) -> tuple[int, ...]:
