@@ -88,7 +88,9 @@ def read_items(path: Path | str) -> list[ItemRow]:
         StorageError: It cannot be read.
     """
     path = Path(path)
-    if not path.is_file():
+    with disk_errors(path, action="read"):
+        there = path.is_file()
+    if not there:
         raise NotFoundError(f"There is no table {path.name} of items.", hint=_AGAIN)
     with disk_errors(path, action="read"), path.open(encoding="utf-8", newline="") as file:
         try:
