@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from fastapi import Path, Query
 
 from onesense.errors import ConfigurationError, NotFoundError, OnesenseError
-from onesense.senses.measure import FEATURES
+from onesense.senses.measure import FEATURES, NEURONS, RESIDUAL_BASIS
 from onesense.store.catalog import Catalog
 from onesense.store.senses import SORT_COLUMNS, SenseRow, count_senses, read_senses, sense_numbers
 from onesense.web.pages import Pages, View
@@ -115,6 +115,7 @@ def senses_unit(
     data = {
         "run": _described(known),
         "unit_set": name,
+        "kind": _singular(name),
         "set_slug": unit_set,
         "row": _row_data(known, row),
         "feature": feature,
@@ -125,7 +126,7 @@ def senses_unit(
         "problem": problem,
         "asked": {"contexts": contexts},
     }
-    return View(f"{_singular(name).capitalize()} {unit} of {known.path.name}", data)
+    return View(f"{_singular(name)} {unit} of {known.path.name}", data)
 
 
 def _senses(
@@ -203,4 +204,4 @@ def _slug(name: str) -> str:
 
 def _singular(name: str) -> str:
     """What one unit of a set is called."""
-    return {"features": "feature", "neurons": "neuron", "residual basis": "coordinate"}.get(name, name)
+    return {FEATURES: "Feature", NEURONS: "Neuron", RESIDUAL_BASIS: "Coordinate"}.get(name, name)
