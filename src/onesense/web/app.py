@@ -20,7 +20,7 @@ from onesense import __version__
 from onesense.errors import OnesenseError
 from onesense.web.pages import error_answer
 from onesense.web.resident import Resident
-from onesense.web.routes import feature, features, runs, steer, tune, work
+from onesense.web.routes import feature, features, reports, runs, senses, steer, tune, work
 from onesense.web.security import LocalOnly
 from onesense.web.service import Service
 from onesense.web.work import Job, WorkQueue
@@ -63,7 +63,7 @@ def create_app(workspace: Workspace, *, device: str = "auto", warm: bool = True)
 
 
 def _add_routes(app: FastAPI) -> None:
-    for module in (runs, features, feature, steer, tune, work):
+    for module in (runs, features, feature, steer, tune, reports, senses, work):
         app.include_router(module.pages)
     package = Path(str(files("onesense.web")))
     app.mount("/static", StaticFiles(directory=package / "static"), name="static")
