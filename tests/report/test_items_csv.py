@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from onesense.bias.benchmark import Item
 from onesense.bias.scoring.requests import Request
-from onesense.errors import ConfigurationError, IncompatibleError
-from onesense.report.items_csv import write_items
+from onesense.errors import ConfigurationError, FormatError, IncompatibleError, NotFoundError
+from onesense.report.items_csv import read_items, write_items
 
 
 def item(id: str = "a", cluster: str = "nurse", *requests: Request) -> Item:
@@ -107,3 +107,38 @@ def test_what_does_not_fit_is_refused_and_leaves_no_file(tmp_path: Path) -> None
         with pytest.raises(ConfigurationError, match="label"):
             write_items(path, [item()], [{}, {}], labels)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_was_written_is_read_back(tmp_path: Path) -> None:
+    path = tmp_path / "items.csv"
+    tables = [{"gap": np.array([0.5, -1.25])}, {"gap": np.array([0.1, math.nan])}]
+    hostile = item("=cmd", 'a "quoted", one', Request("<b>two\nlines"), Request("he", context="@x"))
+    write_items(path, [item("a"), hostile], tables, ["before", "after"])
+    first, second = read_items(path)
+    assert (first.id, first.cluster, first.texts) == ("a", "nurse", ("She left.", "The nurse said:|He left."))
+    assert first.numbers == {"gap [before]": 0.5, "gap [after]": 0.1}
+    assert (second.id, second.cluster) == ("=cmd", 'a "quoted", one')
+    assert second.texts == ("<b>two\nlines", "@x|he")
+    assert second.numbers == {"gap [before]": -1.25, "gap [after]": None}
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        b"",
+        b"a,b\n1,2\n",
+        b"id,cluster,texts,x\na,b,c\n",
+        b"id,cluster,texts,x\na,b\n",
+        b"id,cluster,texts,x\na,b,c,word\n",
+        b'id,cluster,texts,x\na,b,"c\n',
+        b"id,cluster,texts,x\na,b,\xff,1\n",
+        b"id,cluster,texts,x\na,b," + b"c" * 200_000 + b",1\n",
+    ],
+)
+def test_a_damaged_table_is_told(tmp_path: Path, damaged: bytes) -> None:
+    path = tmp_path / "items.csv"
+    path.write_bytes(damaged)
+    with pytest.raises(FormatError, match=r"items\.csv"):
+        read_items(path)
+    with pytest.raises(NotFoundError):
+        read_items(tmp_path / "other.csv")

@@ -10,7 +10,14 @@ import pytest
 from onesense.errors import ConfigurationError
 from onesense.store import migrations
 from onesense.store.catalog import Catalog, FeatureRow
-from onesense.store.senses import SORT_COLUMNS, SenseRow, read_senses, replace_senses
+from onesense.store.senses import (
+    SORT_COLUMNS,
+    SenseRow,
+    count_senses,
+    read_senses,
+    replace_senses,
+    sense_numbers,
+)
 
 ROWS = [
     SenseRow(
@@ -106,3 +113,26 @@ def test_an_older_catalogue_gains_senses(tmp_path: Path, monkeypatch: pytest.Mon
         replace_senses(catalog, ROWS)
         assert len(read_senses(catalog)) == 4
         assert catalog.count() == 1
+
+
+def test_units_are_found_by_a_token_of_a_sense(catalog: Catalog) -> None:
+    assert _keys(read_senses(catalog, tokens="SHE")) == [("features", 7)]
+    assert _keys(read_senses(catalog, tokens="“")) == [("features", 7)]
+    assert _keys(read_senses(catalog, tokens="a")) == [("neurons", 7)]  # not in what JSON puts between tokens
+    for nothing in ('", "', "], [", "u201c", "%", "_", "!", "' OR 1=1 --", "\\"):
+        assert read_senses(catalog, tokens=nothing) == []
+        assert count_senses(catalog, tokens=nothing) == 0
+
+
+def test_pages_follow_each_other(catalog: Catalog) -> None:
+    pages = [read_senses(catalog, "unit", False, offset=at, limit=3) for at in (0, 3, 6)]
+    assert [len(page) for page in pages] == [3, 1, 0]
+    assert _keys([*pages[0], *pages[1]]) == _keys(read_senses(catalog, "unit", False))
+    with pytest.raises(ConfigurationError, match="offset"):
+        read_senses(catalog, offset=-1)
+
+
+def test_units_are_counted_by_their_number_of_senses(catalog: Catalog) -> None:
+    assert sense_numbers(catalog) == {"features": {None: 1, 1: 1, 2: 1}, "neurons": {3: 1}}
+    assert count_senses(catalog) == 4
+    assert count_senses(catalog, unit_set="features", least=1) == 2

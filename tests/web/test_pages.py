@@ -9,7 +9,14 @@ from playwright.sync_api import Page
 
 from browser import DESK, PHONE, fits
 
-PAGES = ["/", "/work"]
+PAGES = [
+    "/",
+    "/work",
+    "/features",
+    "/runs/demo/features",
+    "/runs/demo/features?q=she&score_from=0.1&sort=density",
+    "/runs/demo/features?q=nothing+holds+these&explained=1",
+]
 
 
 @pytest.mark.parametrize("address", PAGES)

@@ -110,7 +110,8 @@ def _enrichment(tokens: Sequence[int], gendered: NDArray[np.bool_]) -> float:
 
 
 @cache
-def _gender_words() -> frozenset[str]:
+def gender_words() -> frozenset[str]:
+    """Words about women or men in small letters: pronouns, titles, nouns; no names."""
     rows = packaged_table("gender_words.tsv", ("group", "family", "women", "men"))
     named = [row[side] for row in rows if row["group"] != "names" for side in ("women", "men")]
     words = {word.lower() for text in named for word in re.findall(r"[A-Za-z]+", text)}
@@ -118,5 +119,5 @@ def _gender_words() -> frozenset[str]:
 
 
 def _gendered(vocabulary: Sequence[str]) -> NDArray[np.bool_]:
-    words = _gender_words()
+    words = gender_words()
     return np.array([token.strip(" Ġ▁").lower() in words for token in vocabulary])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Sequence
 from copy import copy
 
@@ -92,21 +91,53 @@ class KlMeter:
             return 0.0
         if any(edit.where.needs_prompt_end for one in interventions for edit in one.edits):
             return divergence_of(self._model, self._requests, interventions)  # shared prefixes have no end
+        sums, steps = self._each(interventions)
+        return float(sums.sum() / steps.sum())
+
+    @torch.no_grad()
+    def measure_each(self, edits: Edits) -> tuple[Tensor, Tensor]:
+        """The same text by text.
+
+        Returns:
+            Sum of the KL over each text's steps, float64 [texts], and how many steps it has, long [texts].
+
+        Raises:
+            ConfigurationError: An edit acts by where a prompt ends; or what ``measure`` refuses.
+            NumericalError: The edited model's logits are NaN.
+        """
+        interventions = prepare(self._model, edits)
+        if any(edit.where.needs_prompt_end for one in interventions for edit in one.edits):
+            raise ConfigurationError(
+                "Ordinary text has no prompt, so an edit of a prompt's end cannot be measured on it.",
+                hint="Use the window `all`.",
+            )
+        if not interventions:
+            _, steps = self._counted(self._texts(0))
+            return torch.zeros(len(self._requests), dtype=torch.float64), steps
+        return self._each(interventions)
+
+    def _each(self, interventions: Sequence[Intervention]) -> tuple[Tensor, Tensor]:
         pairs = self._going_on
         if pairs is None:
             pairs = [(texts, texts) for texts in self._texts(first_edited_block(interventions))]
-        total, steps = 0.0, 0
+        sums, steps = self._counted([texts for _, texts in pairs])
         for number, (plain, texts) in enumerate(pairs):
             base = self._base_of(number, plain)
             kl = token_divergences(base, token_logits(self._model, texts, interventions)).clamp_min(0).cpu()
-            total += float(kl[texts.origin].sum())
-            steps += len(texts.origin)
-        if math.isnan(total):
+            sums.index_add_(0, texts.text.cpu(), kl[texts.origin.cpu()].double())
+        if bool(sums.isnan().any()):
             raise NumericalError(
                 f"With these edits the logits of `{self._model.name}` are NaN.",
                 hint="Load the model in float32, or lower the edits.",
             )
-        return total / steps
+        return sums, steps
+
+    def _counted(self, batches: Sequence[PreparedTexts]) -> tuple[Tensor, Tensor]:
+        """Zeros for each text, and its number of steps."""
+        steps = torch.zeros(len(self._requests), dtype=torch.long)
+        for texts in batches:
+            steps.index_add_(0, texts.text.cpu(), torch.ones(len(texts.text), dtype=torch.long))
+        return torch.zeros(len(self._requests), dtype=torch.float64), steps
 
     def _texts(self, start: int) -> list[PreparedTexts]:
         """The texts in batches, which go on from block ``start`` of the unedited model."""

@@ -42,6 +42,20 @@ class TuneMeasures(NamedTuple):
     facts: float
 
 
+class Observed(NamedTuple):
+    """What recipes are measured by, one value each.
+
+    Attributes:
+        people: Mean log-odds of woman against man of each occupation, [occupations].
+        women_percent: Share of women in it, in percent, [occupations].
+        facts: Margin of each fact, [facts].
+    """
+
+    people: Floats
+    women_percent: Floats
+    facts: Floats
+
+
 class TuneMeter:
     """Measures recipes on occupations and facts of the tune split.
 
@@ -84,6 +98,13 @@ class TuneMeter:
             facts=self._margin(ready) / margin if facts else float("nan"),
         )
 
+    def observe(self, edits: Edits) -> Observed:
+        """What ``measure`` sums up, for those who resample it."""
+        ready = prepare(self._model, edits)
+        people = self._people(ready)
+        share = np.array([one.women_percent for one in self._neutral.contrasts[: len(people)]])
+        return Observed(people, share, self._margins(ready))
+
     def _people(self, edits: Sequence[Intervention]) -> Floats:
         """Mean log-odds of each occupation, less nothing: templates are the same for all."""
         names = list(dict.fromkeys(one.person for one in self._neutral.contrasts))
@@ -96,8 +117,11 @@ class TuneMeter:
         return float(centred @ log_odds / (centred @ centred))
 
     def _margin(self, edits: Sequence[Intervention]) -> float:
+        return float(self._margins(edits).mean())
+
+    def _margins(self, edits: Sequence[Intervention]) -> Floats:
         sign = np.array([one.sign for one in self._facts.contrasts])
-        return float((sign * self._facts.log_odds(edits)).mean())
+        return np.asarray(sign * self._facts.log_odds(edits))
 
 
 class _Prepared:

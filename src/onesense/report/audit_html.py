@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,6 +87,7 @@ class _Section:
     lines: list[_Line]
     columns: list[str]
     examples: list[list[str]]
+    all_items: str | None
 
 
 def audit_page(result: AuditResult) -> str:
@@ -107,10 +108,14 @@ def audit_page(result: AuditResult) -> str:
     return encodable(page)
 
 
-def audit_body(result: AuditResult) -> Markup:
+def audit_body(result: AuditResult, items: Callable[[str], str | None] | None = None) -> Markup:
     """What the page of an audit has between its heading and its footer, for this page and for others.
 
     The style is that of ``audit.css``. Names, texts and notes are escaped.
+
+    Args:
+        result: The audit.
+        items: The address of all items of a benchmark, by its key; None where there is none.
     """
     anchors = {id(benchmark): f"set-{index}" for index, benchmark in enumerate(result.benchmarks, start=1)}
     grouped = wording.headline_rows(result)
@@ -123,7 +128,10 @@ def audit_body(result: AuditResult) -> Markup:
             subject=wording.subject(result),
             findings=wording.findings(result),
             tables=[_table(group, rows, result, anchors) for group, rows in grouped.items()],
-            sections=[_section(benchmark, anchors[id(benchmark)]) for benchmark in result.benchmarks],
+            sections=[
+                _section(benchmark, anchors[id(benchmark)], None if items is None else items(benchmark.key))
+                for benchmark in result.benchmarks
+            ],
             skipped=wording.skipped_by_reason(result),
             splits=wording.SPLIT_USES,
             before=wording.variant(result.before),
@@ -239,7 +247,7 @@ def _line(row: Row, anchor: str, plot: Markup | None = None) -> _Line:
     )
 
 
-def _section(benchmark: BenchmarkResult, anchor: str) -> _Section:
+def _section(benchmark: BenchmarkResult, anchor: str, all_items: str | None) -> _Section:
     columns = list(dict.fromkeys(str(key) for example in benchmark.examples for key in example))
     return _Section(
         benchmark=benchmark,
@@ -250,6 +258,7 @@ def _section(benchmark: BenchmarkResult, anchor: str) -> _Section:
         examples=[
             [_example_cell(example.get(column)) for column in columns] for example in benchmark.examples
         ],
+        all_items=all_items,
     )
 
 

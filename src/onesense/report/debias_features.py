@@ -28,7 +28,7 @@ class ContextView:
 
 @dataclass(frozen=True, slots=True)
 class FeatureView:
-    """A feature, and its edit if it has one: every field is text, or a list of it.
+    """A feature, and its edit if it has one: every field is text, or a list of it; ``href`` may be None.
 
     ``contexts`` is None where nobody looked for them, and empty where the feature never fires.
     """
@@ -51,14 +51,18 @@ class FeatureView:
     suppressed: list[str]
     contexts: list[ContextView] | None
     prompts: list[tuple[str, str]]
+    href: str | None = None
 
 
-def feature_view(found: FeatureEvidence, edit: EditedFeature | None = None) -> FeatureView:
+def feature_view(
+    found: FeatureEvidence, edit: EditedFeature | None = None, href: str | None = None
+) -> FeatureView:
     """A feature as text.
 
     Args:
         found: What is known of it.
         edit: What is done to it; None for a candidate.
+        href: Address of its page; None where it has none.
     """
     without = None if edit is None else edit.without
     return FeatureView(
@@ -80,6 +84,7 @@ def feature_view(found: FeatureEvidence, edit: EditedFeature | None = None) -> F
         suppressed=[visible(token) for token in found.suppressed],
         contexts=None if edit is None else [_context(one) for one in edit.contexts],
         prompts=[(wording.clean(text), wording.number(nats, 2, signed=True)) for text, nats in found.prompts],
+        href=href,
     )
 
 

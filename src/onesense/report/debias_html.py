@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import takewhile
 
+from markupsafe import Markup
+
 from onesense.bias.results import MetricResult
-from onesense.debias.results import Continuation, DebiasResult, FrontPoint
+from onesense.debias.results import Continuation, DebiasResult, EditedFeature, FeatureEvidence, FrontPoint
 from onesense.report import debias_svg, wording
 from onesense.report import debias_wording as words
 from onesense.report.audit_html import audit_body
-from onesense.report.debias_features import feature_view
+from onesense.report.debias_features import FeatureView, feature_view
 from onesense.report.debias_forest import control_sections
 from onesense.report.debias_wording import percent, small
 from onesense.report.pages import encodable, page_environment
@@ -84,8 +87,26 @@ class _Point:
     facts: str
     features: str
     recipe: str
-    href: str
+    href: str | None
     content_hash: str
+
+
+def _nowhere(hook_point: str, feature: int) -> str | None:
+    del hook_point, feature
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class DebiasLinks:
+    """Where what is shown of a run leads: an address, or None for nowhere.
+
+    Attributes:
+        recipe: Of a recipe of the front, by its file; the file itself where nothing else is said.
+        feature: Of a feature, by hook point and number; nowhere where nothing else is said.
+    """
+
+    recipe: Callable[[str], str | None] = debias_svg.recipe_link
+    feature: Callable[[str, int], str | None] = _nowhere
 
 
 def debias_page(result: DebiasResult) -> str:
@@ -95,24 +116,48 @@ def debias_page(result: DebiasResult) -> str:
     rest. Names, tokens and texts are escaped; blanks and characters that nobody sees are shown in tokens. The
     only addresses in it are those of the recipes, relative to the page.
     """
-    # The page opens on what a reader can see: texts that the recipe changed come first.
-    texts = [_text(pair) for pair in sorted(result.texts, key=lambda pair: pair.before == pair.after)]
-    edited = [feature_view(one.evidence, one) for one in result.edited]
-    candidates = [feature_view(one) for one in result.candidates[:_CANDIDATES]]
     page = (
         page_environment()
         .get_template("debias.html.j2")
         .render(
             result=result,
             title=f"Gender bias of {wording.clean(result.model)}, before and after",
+            places=len({one.evidence.hook_point for one in result.edited}),
+            body=debias_body(result),
+        )
+    )
+    return encodable(page)
+
+
+def debias_body(result: DebiasResult, links: DebiasLinks | None = None) -> Markup:
+    """What the page of a run has between its heading and its footer, for this page and for others.
+
+    The style is that of ``audit.css`` and ``debias.css``. Names, tokens and texts are escaped.
+
+    Args:
+        result: The run.
+        links: Where recipes and features lead; to the files of recipes beside the page where None.
+    """
+    links = links or DebiasLinks()
+    # The page opens on what a reader can see: texts that the recipe changed come first.
+    texts = [_text(pair) for pair in sorted(result.texts, key=lambda pair: pair.before == pair.after)]
+    edited = [_feature(one.evidence, one, links) for one in result.edited]
+    candidates = [_feature(one, None, links) for one in result.candidates[:_CANDIDATES]]
+    return Markup(
+        page_environment()
+        .get_template("debias_body.html.j2")
+        .render(
+            result=result,
             verdict=words.verdict(result),
             point=words.chosen_point(result),
-            places=len({one.evidence.hook_point for one in result.edited}),
             cards=_cards(result),
             texts=texts[:_TEXTS_AT_ONCE],
             more_texts=texts[_TEXTS_AT_ONCE:],
-            front=debias_svg.front(result.front, result.chosen) if result.front else None,
-            points=[_point(k, point, chosen=k == result.chosen) for k, point in enumerate(result.front)],
+            front=debias_svg.front(result.front, result.chosen, links.recipe) if result.front else None,
+            points=[
+                _point(k, point, links.recipe(point.recipe), chosen=k == result.chosen)
+                for k, point in enumerate(result.front)
+            ],
             edited=edited[:_FEATURES_AT_ONCE],
             more_edited=edited[_FEATURES_AT_ONCE:],
             weakest_link=words.weakest_link(result),
@@ -127,7 +172,10 @@ def debias_page(result: DebiasResult) -> str:
             percent=percent,
         )
     )
-    return encodable(page)
+
+
+def _feature(found: FeatureEvidence, edit: EditedFeature | None, links: DebiasLinks) -> FeatureView:
+    return feature_view(found, edit, links.feature(found.hook_point, found.feature))
 
 
 def _cards(result: DebiasResult) -> list[_Card]:
@@ -187,7 +235,7 @@ def _text(pair: Continuation) -> _Text:
     )
 
 
-def _point(index: int, point: FrontPoint, *, chosen: bool) -> _Point:
+def _point(index: int, point: FrontPoint, href: str | None, *, chosen: bool) -> _Point:
     return _Point(
         number=index + 1,
         chosen=chosen,
@@ -198,6 +246,6 @@ def _point(index: int, point: FrontPoint, *, chosen: bool) -> _Point:
         facts=percent(point.facts, 1),
         features=str(point.features),
         recipe=wording.clean(point.recipe),
-        href=debias_svg.recipe_link(point.recipe),
+        href=href,
         content_hash=wording.clean(point.content_hash)[:12],
     )

@@ -7,7 +7,7 @@ size.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from urllib.parse import quote
@@ -103,7 +103,14 @@ def forest_axis(scale: ForestScale, description: str) -> Markup:
     return _svg(parts, AXIS_HEIGHT, "axis", "Axis", description)
 
 
-def front(points: Sequence[FrontPoint], chosen: int) -> Markup:
+def recipe_link(recipe: str) -> str:
+    """The address of a recipe's file, relative to the page; no text in it can name a scheme or a host."""
+    return "./" + quote(recipe.encode("utf-8", errors="replace"), safe="/")
+
+
+def front(
+    points: Sequence[FrontPoint], chosen: int, link: Callable[[str], str | None] = recipe_link
+) -> Markup:
     """The Pareto front: KL divergence per token across (logarithmic), spread left upwards from 0.
 
     Each point has its number, its values as a tooltip, and a link to its recipe.
@@ -111,13 +118,14 @@ def front(points: Sequence[FrontPoint], chosen: int) -> Markup:
     Args:
         points: The front.
         chosen: Which of them was chosen.
+        link: The address of a recipe, by its file; a point without one is no link.
     """
     placed = [(k, point) for k, point in enumerate(points) if _placeable(point)]
     axes = _FrontAxes.of([point for _, point in placed])
     order = sorted((point.kl, point.spread) for _, point in placed)
     corners = [(axes.x(kl), axes.y(spread)) for kl, spread in order]
     path = [_line(a[0], a[1], b[0], b[1], "joint") for a, b in pairwise(corners)]
-    marks = [_front_point(k, point, axes, chosen=k == chosen) for k, point in placed]
+    marks = [_front_point(k, point, axes, link(point.recipe), chosen=k == chosen) for k, point in placed]
     words = "; ".join(f"{k + 1}: {point_in_words(point)}" for k, point in placed)
     description = (
         f"Pareto front, spread left against KL divergence per token. {words or 'No point can be drawn'}."
@@ -133,16 +141,13 @@ def point_in_words(point: FrontPoint) -> str:
     )
 
 
-def recipe_link(recipe: str) -> str:
-    """The address of a recipe's file, relative to the page; no text in it can name a scheme or a host."""
-    return "./" + quote(recipe.encode("utf-8", errors="replace"), safe="/")
-
-
 def _placeable(point: FrontPoint) -> bool:
     return math.isfinite(point.kl) and point.kl > 0 and math.isfinite(point.spread) and point.spread >= 0
 
 
-def _front_point(index: int, point: FrontPoint, axes: _FrontAxes, *, chosen: bool) -> Markup:
+def _front_point(
+    index: int, point: FrontPoint, axes: _FrontAxes, href: str | None, *, chosen: bool
+) -> Markup:
     x, y = axes.x(point.kl), axes.y(point.spread)
     label = f"{index + 1}, chosen" if chosen else f"{index + 1}"
     ring = (
@@ -150,11 +155,12 @@ def _front_point(index: int, point: FrontPoint, axes: _FrontAxes, *, chosen: boo
         if chosen
         else ""
     )
+    opening = Markup("<g>") if href is None else Markup('<a href="{}">').format(href)
     return Markup(
-        '<a href="{href}"><title>{words}</title>{ring}'
-        '<circle class="{css}" cx="{x}%" cy="{y}" r="5"/>{text}</a>'
+        '{opening}<title>{words}</title>{ring}<circle class="{css}" cx="{x}%" cy="{y}" r="5"/>{text}{closing}'
     ).format(
-        href=recipe_link(point.recipe),
+        opening=opening,
+        closing=Markup("</g>" if href is None else "</a>"),
         words=f"Recipe {label}: {point_in_words(point)}",
         ring=ring,
         css="chosen" if chosen else "point",

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import csv
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from onesense.bias.benchmark import Item
 from onesense.bias.metric import Floats
 from onesense.bias.scoring.requests import Request
-from onesense.errors import ConfigurationError, IncompatibleError
+from onesense.errors import ConfigurationError, FormatError, IncompatibleError, NotFoundError
 from onesense.store.atomic import write_bytes
+from onesense.store.disk_errors import disk_errors
 
 BETWEEN_TEXTS = " || "
+_AGAIN = "Run `onesense audit` again with the same --run-folder: it writes the tables anew."
 
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _FULL_WIDTH = ("\uff1d", "\uff0b", "\uff0d", "\uff20")  # = + - @ as East Asian spreadsheets read them
@@ -56,6 +60,58 @@ def write_items(
                     f"Column {name} [{label}] has shape {column.shape} for {len(items)} items."
                 )
     return write_bytes(path, _lines(items, tables, labels))
+
+
+@dataclass(frozen=True, slots=True)
+class ItemRow:
+    """What was measured of one item.
+
+    Attributes:
+        id: Of the item.
+        cluster: Items about one thing share it.
+        texts: What the model read.
+        numbers: By column; None where there was none.
+    """
+
+    id: str
+    cluster: str
+    texts: tuple[str, ...]
+    numbers: Mapping[str, float | None]
+
+
+def read_items(path: Path | str) -> list[ItemRow]:
+    """Read back what ``write_items`` wrote; columns are named ``<column> [<label>]``.
+
+    Raises:
+        NotFoundError: There is no such file.
+        FormatError: It is no such table.
+        StorageError: It cannot be read.
+    """
+    path = Path(path)
+    with disk_errors(path, action="read"):
+        there = path.is_file()
+    if not there:
+        raise NotFoundError(f"There is no table {path.name} of items.", hint=_AGAIN)
+    with disk_errors(path, action="read"), path.open(encoding="utf-8", newline="") as file:
+        try:
+            lines = csv.reader(file, strict=True)
+            header = next(lines, [])
+            if header[:3] != ["id", "cluster", "texts"]:
+                raise FormatError(f"{path.name} is not a table of items.", hint=_AGAIN)
+            return [_row(header[3:], cells) for cells in lines]
+        except (csv.Error, UnicodeDecodeError, ValueError) as error:
+            raise FormatError(f"The table {path.name} of items is damaged.", hint=_AGAIN) from error
+
+
+def _row(names: Sequence[str], cells: Sequence[str]) -> ItemRow:
+    identity, cluster, texts, *numbers = (_unguarded(cell) for cell in cells)
+    found = {name: float(cell) if cell else None for name, cell in zip(names, numbers, strict=True)}
+    return ItemRow(identity, cluster, tuple(texts.split(BETWEEN_TEXTS)), found)
+
+
+def _unguarded(cell: str) -> str:
+    """The text without the apostrophe that keeps a spreadsheet from executing it."""
+    return cell[1:] if cell.startswith("'") and cell[1:].startswith(FORMULA_START) else cell
 
 
 def _lines(

@@ -31,6 +31,8 @@ def page_environment(package: str = "onesense.report") -> Environment:
 
 def printable(text: str) -> str:
     """Text with its lines, but without control and direction characters."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() or c in "\n\t" else "�" for c in text)
 
 

@@ -72,12 +72,24 @@ def study_page(result: StudyResult) -> str:
     It loads nothing and runs nothing: style and plots are inline, and its content security policy refuses the
     rest. Names are escaped.
     """
-    reach = study_svg.reach_of([one.bins for one in result.sets])
     page = (
         page_environment()
         .get_template("study.html.j2")
+        .render(model=wording.clean(result.model), sets=result.sets, body=study_body(result))
+    )
+    return encodable(page)
+
+
+def study_body(result: StudyResult) -> Markup:
+    """What the page of a study has between its heading and its footer, for this page and for others.
+
+    The style is that of ``audit.css`` and ``study.css``. Names are escaped.
+    """
+    reach = study_svg.reach_of([one.bins for one in result.sets])
+    return Markup(
+        page_environment()
+        .get_template("study_body.html.j2")
         .render(
-            model=wording.clean(result.model),
             headline=words.headline(result),
             details=words.details(result),
             group_findings=words.group_findings(result),
@@ -93,7 +105,6 @@ def study_page(result: StudyResult) -> str:
             number=wording.number,
         )
     )
-    return encodable(page)
 
 
 def _panel(one: SetSummary, reach: float) -> _Panel:

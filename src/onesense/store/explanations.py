@@ -84,8 +84,8 @@ class ScoreRow:
 
 _EXPLANATION = tuple(field.name for field in fields(ExplanationRow))
 _SCORE = tuple(field.name for field in fields(ScoreRow))
-# Of several explanations the one to show: a language model's before the word sets', then by name.
-_BEST_FIRST = "status != 'ok', method != 'llm', model"
+BEST_FIRST = "status != 'ok', method != 'llm', model"
+"""Order of a feature's explanations, the one to show first: a language model's before the word sets', then by name."""
 
 
 def write_explanations(catalog: Catalog, rows: Iterable[ExplanationRow]) -> None:
@@ -122,7 +122,7 @@ def read_explanations(
     """Explanations by feature and sense, of each the best first: a language model's before the word sets'."""
     where, values = _where(feature=feature, sense=sense, method=method, model=model)
     found = catalog.rows(
-        f"SELECT {', '.join(_EXPLANATION)} FROM explanations{where} ORDER BY feature, sense, {_BEST_FIRST}",
+        f"SELECT {', '.join(_EXPLANATION)} FROM explanations{where} ORDER BY feature, sense, {BEST_FIRST}",
         values,
     )
     return [ExplanationRow(*values) for values in found]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from onesense.store.catalog import Catalog, check_range, check_sort, unchanged
+from onesense.store.catalog import Catalog, check_range, check_sort, unchanged, well_formed
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,8 @@ def read_senses(
     unit_set: str | None = None,
     unit: int | None = None,
     least: int = 0,
+    tokens: str = "",
+    offset: int = 0,
     limit: int = 50,
 ) -> list[SenseRow]:
     """Units in the order of a number; unknown values last, ties by set and unit.
@@ -79,20 +82,69 @@ def read_senses(
         unit_set: Only units of this set.
         unit: Only those with this number.
         least: Only those with so many senses or more.
+        tokens: Only those that have this in a token of a sense; ASCII letters of either case are alike.
+        offset: How many to pass over.
         limit: How many at most.
 
     Raises:
-        ConfigurationError: Nothing that units can be sorted by, or a negative limit.
+        ConfigurationError: Nothing that units can be sorted by, or a negative offset or limit.
     """
     check_sort(sort, SORT_COLUMNS)
+    check_range("offset", offset)
     check_range("limit", limit)
+    where, values = _filter(unit_set, unit, least, tokens)
     found = catalog.rows(
-        f"SELECT {', '.join(_COLUMNS)} FROM senses WHERE (?1 IS NULL OR unit_set = ?1)"
-        " AND (?2 IS NULL OR unit = ?2) AND coalesce(number, 0) >= ?3"
-        f" ORDER BY {sort} IS NULL, {sort} {'DESC' if descending else 'ASC'}, unit_set, unit LIMIT ?4",
-        (unit_set, unit, least, limit),
+        f"SELECT {', '.join(_COLUMNS)} FROM senses WHERE {where}"
+        f" ORDER BY {sort} IS NULL, {sort} {'DESC' if descending else 'ASC'}, unit_set, unit LIMIT ? OFFSET ?",
+        (*values, limit, offset),
     )
-    return [_read(values) for values in found]
+    return [_read(row) for row in found]
+
+
+def count_senses(catalog: Catalog, *, unit_set: str | None = None, least: int = 0, tokens: str = "") -> int:
+    """How many units ``read_senses`` finds without a limit."""
+    where, values = _filter(unit_set, None, least, tokens)
+    return int(catalog.rows(f"SELECT count(*) FROM senses WHERE {where}", values)[0][0])
+
+
+def sense_numbers(catalog: Catalog) -> dict[str, dict[int | None, int]]:
+    """How many units of each set have how many senses; None where nobody knows."""
+    found: dict[str, dict[int | None, int]] = {}
+    for unit_set, number, units in catalog.rows(
+        "SELECT unit_set, number, count(*) FROM senses GROUP BY unit_set, number ORDER BY unit_set, number"
+    ):
+        found.setdefault(str(unit_set), {})[number] = int(units)
+    return found
+
+
+def _filter(
+    unit_set: str | None, unit: int | None, least: int, tokens: str
+) -> tuple[str, tuple[str | int, ...]]:
+    """A condition without any text from outside in it, and the values of its question marks."""
+    parts: list[tuple[str, tuple[str | int, ...]]] = [("coalesce(number, 0) >= ?", (least,))]
+    if unit_set is not None:
+        parts.append(("unit_set = ?", (unit_set,)))
+    if unit is not None:
+        parts.append(("unit = ?", (unit,)))
+    if tokens:
+        # The text as JSON spells it leaves few rows, whose tokens are then looked at one by one.
+        spelled = json.dumps(tokens)[1:-1]
+        parts.append(
+            (
+                "tokens LIKE ? ESCAPE '!' AND EXISTS (SELECT 1 FROM json_each(senses.tokens) AS sense,"
+                " json_each(sense.value) AS token WHERE token.value LIKE ? ESCAPE '!')",
+                (_within(spelled), _within(tokens)),
+            )
+        )
+    return " AND ".join(condition for condition, _ in parts), tuple(
+        value for _, values in parts for value in values
+    )
+
+
+def _within(text: str) -> str:
+    """A pattern of LIKE that finds the text anywhere."""
+    literal = re.sub("([!%_])", r"!\1", well_formed(text))
+    return f"%{literal}%"
 
 
 def _stored(row: SenseRow) -> tuple[Any, ...]:

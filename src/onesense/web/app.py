@@ -18,11 +18,9 @@ from starlette.staticfiles import StaticFiles
 
 from onesense import __version__
 from onesense.errors import OnesenseError
-from onesense.web.feature_index import FeatureIndexes
-from onesense.web.opened_runs import OpenedRuns
 from onesense.web.pages import error_answer
 from onesense.web.resident import Resident
-from onesense.web.routes import feature, features, runs, steer, work
+from onesense.web.routes import feature, features, reports, runs, senses, steer, tune, work
 from onesense.web.security import LocalOnly
 from onesense.web.service import Service
 from onesense.web.work import Job, WorkQueue
@@ -39,7 +37,7 @@ def create_app(workspace: Workspace, *, device: str = "auto", warm: bool = True)
         device: Where models run.
         warm: Load the model of the first run in the background, so that the first question is quick.
     """
-    given = Service(workspace, Resident(device), WorkQueue(), FeatureIndexes(), OpenedRuns())
+    given = Service(workspace, Resident(device), WorkQueue())
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
@@ -65,7 +63,7 @@ def create_app(workspace: Workspace, *, device: str = "auto", warm: bool = True)
 
 
 def _add_routes(app: FastAPI) -> None:
-    for module in (runs, features, feature, steer, work):
+    for module in (runs, features, feature, steer, tune, reports, senses, work):
         app.include_router(module.pages)
     package = Path(str(files("onesense.web")))
     app.mount("/static", StaticFiles(directory=package / "static"), name="static")
@@ -103,12 +101,14 @@ def _warm(given: Service) -> None:
     """Load what the first page will ask for; what goes wrong is told when it is asked for."""
     names: list[Any] = [known.model for known in given.workspace.dictionaries()]
     try:
+        for known in given.workspace.of_command("extract")[:1]:
+            given.tables.table(known, given.workspace.runs())
         for name in names[:1]:
             given.resident.tokens(name)
             given.resident.model(name)
             given.queue.submit("norms", "Measuring what doses are a share of", lambda job: _norms(given, job))
     except OnesenseError as error:
-        _logger.warning("The model could not be loaded yet: %s", error.message)
+        _logger.warning("Not everything could be loaded yet: %s", error.message)
 
 
 def _norms(given: Service, job: Job) -> dict[str, Any]:

@@ -1,294 +1,238 @@
-"""All features of a run as columns in memory: filters and orders of 100,000 rows in milliseconds.
-
-Texts stay in the catalogue: its full-text index says which features match, and only the rows that are shown
-are read.
-"""
+"""The features of one run in memory: which of them a query asks for, and in which order."""
 
 from __future__ import annotations
 
-import json
+import re
 import sqlite3
 import threading
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, BeforeValidator, Field
 
-from onesense.errors import OnesenseError
-from onesense.store.catalog import Catalog, match_expression
-from onesense.web.workspace import KnownRun, Workspace
+from onesense.debias.describe import gender_words
+from onesense.store.catalog import Catalog, match_expression, well_formed
+from onesense.store.feature_columns import FeatureColumns, Ids, Numbers, search_features
+from onesense.web.feature_query import MATCH, FeatureQuery
 
-Floats = NDArray[np.float64]
-Column = Literal[
-    "match", "feature", "density", "max_activation", "skewness", "kurtosis", "senses", "gender", "score"
-]
-_FEATURES = "features"
+Places = NDArray[np.int64]
 
-
-def _nothing(value: Any) -> Any:
-    """A field of a form that was left empty is not set."""
-    return None if value == "" else value
+_SEARCHES_KEPT = 32
+_LAST_WORD = re.compile(r"[^\s\"*]+$")
 
 
-Number = Annotated[float | None, BeforeValidator(_nothing), Field(allow_inf_nan=False)]
-
-
-class FeatureQuery(BaseModel):
-    """What the table shows; every field stands in the address.
+class Found(NamedTuple):
+    """What a query found.
 
     Attributes:
-        q: Words of explanations, tokens and senses.
-        sort: Column to order by; ``match`` is how well the words match.
-        order: ``asc`` or ``desc``.
-        page: From 1.
-        size: Rows of a page.
-        density_min: Share of tokens, at least.
-        density_max: At most.
-        activation_min: Largest activation, at least.
-        activation_max: At most.
-        senses_min: Number of senses, at least.
-        gender_min: Gender effect, at least.
-        score_min: Score of its explanation, at least.
-        explained: Only features with an explanation.
+        features: Ids in order.
+        widened: Whether nothing holds the words, so that words which begin with the last of them count.
     """
 
-    q: str = Field(default="", max_length=1000)
-    sort: Column = "match"
-    order: Literal["asc", "desc"] = "desc"
-    page: int = Field(default=1, ge=1, le=1_000_000)
-    size: int = Field(default=50, ge=10, le=200)
-    density_min: Number = None
-    density_max: Number = None
-    activation_min: Number = None
-    activation_max: Number = None
-    senses_min: Number = None
-    gender_min: Number = None
-    score_min: Number = None
-    explained: bool = False
+    features: Ids
+    widened: bool = False
 
 
-class Sources(NamedTuple):
-    """Where the columns come from.
-
-    Attributes:
-        run: The run of ``onesense extract``.
-        senses: A run of ``onesense senses measure`` of the same dictionary, or None.
-        debias: A run of ``onesense debias`` that looked at the same dictionary, or None.
-    """
-
-    run: KnownRun
-    senses: KnownRun | None
-    debias: KnownRun | None
-
-    @classmethod
-    def of(cls, workspace: Workspace, run: KnownRun) -> Sources:
-        """The runs that know something of the same features: the dictionary's numbers decide."""
-        fingerprint, point = run.dictionary_fingerprint, run.fact("hook_point")
-        senses = [
-            one for one in workspace.of_command("senses measure") if one.dictionary_fingerprint == fingerprint
-        ]
-        debias = [one for one in workspace.of_command("debias") if one.dictionary_at(point) == fingerprint]
-        return cls(run, senses[-1] if senses else None, debias[-1] if debias else None)
-
-    @property
-    def paths(self) -> list[Path]:
-        """The catalogues."""
-        return [one.path / "catalog.sqlite" for one in self if one is not None]
+class _Hits(NamedTuple):
+    places: Places
+    widened: bool
 
 
 class FeatureIndex:
-    """The columns of a run.
+    """Columns of numbers, orders and searches of one run. May be asked by any thread.
 
     Args:
-        sources: Where they come from.
-
-    Raises:
-        OnesenseError: The catalogue of the run cannot be read; those of the other runs are left out then.
-
-    Attributes:
-        columns: float64 [features] by name; NaN where unknown.
-        feature: Ids, int64 [features], in ascending order.
+        columns: The features.
+        senses: Number of senses by feature; None where nobody counted them.
+        sense_tokens: Texts of the tokens of the senses, by feature.
+        effects: What features add to “she” against “he”, by feature; None where nobody measured it.
     """
 
-    def __init__(self, sources: Sources) -> None:
-        self.sources = sources
-        with Catalog(sources.run.path / "catalog.sqlite", read_only=True) as catalog:
-            numbers = catalog.rows(
-                "SELECT feature, density, max_activation, skewness, kurtosis FROM features ORDER BY feature"
-            )
-            scores = catalog.rows(
-                "SELECT feature, max(value) FROM scores WHERE kind != 'intruder' AND sense = -1 GROUP BY feature"
-            )
-            said = catalog.rows("SELECT DISTINCT feature, 1 FROM explanations WHERE status = 'ok'")
-        table = np.array(numbers, dtype=np.float64).reshape(-1, 5)
-        self.feature: NDArray[np.int64] = table[:, 0].astype(np.int64)
-        self.columns: dict[str, Floats] = {
-            "feature": table[:, 0],
-            "density": table[:, 1],
-            "max_activation": table[:, 2],
-            "skewness": table[:, 3],
-            "kurtosis": table[:, 4],
-            "score": self._spread(scores),
-            "explained": self._spread(said),
-        }
-        senses = _rows(
-            sources.senses, "SELECT unit, number, tokens FROM senses WHERE unit_set = ?", (_FEATURES,)
-        )
-        point = sources.run.fact("hook_point")
-        bias = _rows(sources.debias, "SELECT feature, bias FROM candidates WHERE hook_point = ?", (point,))
-        self.columns["senses"] = self._spread([row[:2] for row in senses])
-        self.columns["gender"] = self._spread(bias)
+    def __init__(
+        self,
+        columns: FeatureColumns,
+        senses: Mapping[int, int] | None = None,
+        sense_tokens: Mapping[int, str] | None = None,
+        effects: Mapping[int, float] | None = None,
+    ) -> None:
+        self._columns = columns
+        self.feature = columns.feature
+        self.senses, self.effect = self._by_feature(senses or {}), self._by_feature(effects or {})
+        self._gendered = _gendered(columns.promoted)
+        self._sense_texts = _SenseTexts(sense_tokens or {})
+        self._order = lru_cache(None)(self._ordered)
+        self._kept: dict[str, _Hits] = {}
         self._lock = threading.Lock()
-        self._sense_words = _searchable(senses)
 
     def __len__(self) -> int:
         return len(self.feature)
 
-    def known(self, name: str) -> bool:
-        """Whether any feature has a number in this column."""
-        return bool(np.isfinite(self.columns[name]).any())
+    def __contains__(self, feature: int) -> bool:
+        return self._place(feature) is not None
 
-    def select(self, query: FeatureQuery, catalog: Catalog) -> NDArray[np.int64]:
-        """Ids of the features that a query asks for, in its order.
+    def find(self, query: FeatureQuery, catalog: Catalog) -> Found:
+        """The features that a query asks for, in its order.
 
         Args:
-            query: What is asked.
-            catalog: The catalogue of the run.
-        """
-        kept = self._kept(query)
-        matches = self._matches(query.q, catalog)
-        if matches is not None:
-            found = np.zeros(len(self), dtype=bool)
-            places = self._places(matches)
-            found[places[places >= 0]] = True
-            kept &= found
-        if query.sort == "match":
-            if matches is None:
-                return self.feature[kept]
-            places = self._places(matches)
-            places = places[places >= 0]
-            return self.feature[places[kept[places]]]
-        values = self.columns[query.sort][kept]
-        # Unknown values last either way; ties by feature.
-        order = np.lexsort((self.feature[kept], values if query.order == "asc" else -values))
-        return self.feature[kept][order]
-
-    def _kept(self, query: FeatureQuery) -> NDArray[np.bool_]:
-        kept = np.ones(len(self), dtype=bool)
-        least = {
-            "density": query.density_min,
-            "max_activation": query.activation_min,
-            "senses": query.senses_min,
-            "gender": query.gender_min,
-            "score": query.score_min,
-            "explained": 1.0 if query.explained else None,
-        }
-        most = {"density": query.density_max, "max_activation": query.activation_max}
-        for name, limit in least.items():
-            if limit is not None:
-                kept &= self.columns[name] >= limit
-        for name, limit in most.items():
-            if limit is not None:
-                kept &= self.columns[name] <= limit
-        return kept
-
-    def _matches(self, words: str, catalog: Catalog) -> NDArray[np.int64] | None:
-        """Features whose texts match, the best first; None where nothing is asked."""
-        expression = match_expression(words)
-        if expression is None:
-            return None if not words.strip() else np.zeros(0, np.int64)
-        found = [row[0] for row in catalog.rows(_SEARCH, (expression,))]
-        if self._sense_words is not None:
-            with self._lock:
-                more = self._sense_words.execute(_SEARCH_SENSES, (expression,)).fetchall()
-            found += [row[0] for row in more]
-        if words.strip().isdecimal() and len(words.strip()) < 19:
-            found.insert(0, int(words))
-        return np.array(list(dict.fromkeys(found)), dtype=np.int64)
-
-    def _places(self, features: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Where these features stand; -1 for those that are not there."""
-        if len(self) == 0:
-            return np.full(len(features), -1, np.int64)
-        places = np.searchsorted(self.feature, features).clip(0, len(self) - 1)
-        return np.where(self.feature[places] == features, places, -1)
-
-    def _spread(self, pairs: Sequence[Sequence[Any]]) -> Floats:
-        values = np.full(len(self.feature), np.nan)
-        if pairs:
-            table = np.array([[row[0], np.nan if row[1] is None else row[1]] for row in pairs], np.float64)
-            places = self._places(table[:, 0].astype(np.int64))
-            values[places[places >= 0]] = table[places >= 0, 1]
-        return values
-
-
-_SEARCH = "SELECT rowid FROM search WHERE search MATCH ? ORDER BY rank, rowid"
-_SEARCH_SENSES = "SELECT rowid FROM words WHERE words MATCH ? ORDER BY rank, rowid"
-
-
-class FeatureIndexes:
-    """Keeps the index of each run until one of the catalogues changes."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._kept: dict[str, tuple[Any, FeatureIndex]] = {}
-
-    def get(self, workspace: Workspace, run: KnownRun) -> FeatureIndex:
-        """The index of a run.
+            query: The query.
+            catalog: The run's catalogue, for the search.
 
         Raises:
-            OnesenseError: Its catalogue cannot be read.
+            StorageError, FormatError: See ``sqlite_errors``.
         """
-        sources = Sources.of(workspace, run)
-        state = [_state(path) for path in sources.paths]
+        mask = self._mask(query)
+        widened = False
+        places = None
+        if query.q.strip():
+            places, widened = self._hits(query.q, catalog)
+            asked = np.zeros(len(mask), np.bool_)
+            asked[places] = True
+            mask &= asked
+        if query.sorted_by == MATCH and places is not None:
+            ordered = places[::-1] if query.descending else places
+        else:
+            ordered = self._order(query.sorted_by, query.descending)
+        first = self._place(query.number)
+        if first is not None and mask[first]:
+            ordered = np.concatenate([[first], ordered[ordered != first]])
+        return Found(self.feature[ordered[mask[ordered]]], widened)
+
+    def value(self, column: Numbers, feature: int) -> float | None:
+        """A number of a feature; None where nobody knows it."""
+        place = self._place(feature)
+        return None if place is None or np.isnan(column[place]) else float(column[place])
+
+    def _mask(self, query: FeatureQuery) -> NDArray[np.bool_]:
+        columns = self._columns
+        mask = np.ones(len(self), np.bool_)
+        for least, column in (
+            (_share(query.density_from), columns.density),
+            (query.max_from, columns.max_activation),
+            (query.senses_from, self.senses),
+            (query.effect_from, self.effect),
+            (query.score_from, columns.score),
+        ):
+            if least is not None:
+                mask &= column >= least
+        for most, column in (
+            (_share(query.density_to), columns.density),
+            (query.max_to, columns.max_activation),
+        ):
+            if most is not None:
+                mask &= column <= most
+        if query.explained:
+            mask &= columns.explained
+        if query.gender:
+            mask &= self._gendered
+        return mask
+
+    def _ordered(self, name: str, descending: bool) -> Places:
+        """Places in the order of a column; unknown values last, ties by feature."""
+        columns = self._columns
+        if name == "feature":
+            rising = np.arange(len(self))
+            return rising[::-1] if descending else rising
+        if name in ("explanation", "tokens"):
+            named = name == "explanation"
+            texts = columns.explanation if named else ["".join(one[:1]) for one in columns.promoted]
+            keys = [_alphabetical(text) for text in texts]
+            known = np.array(
+                sorted((at for at, key in enumerate(keys) if key), key=keys.__getitem__), np.int64
+            )
+            unknown = np.flatnonzero([not key for key in keys])
+            return np.concatenate([known[::-1] if descending else known, unknown])
+        column = {
+            "density": columns.density,
+            "max_activation": columns.max_activation,
+            "score": columns.score,
+            "senses": self.senses,
+            "effect": self.effect,
+        }[name]
+        return np.argsort(-column if descending else column, kind="stable")  # NaN comes last both ways
+
+    def _hits(self, words: str, catalog: Catalog) -> _Hits:
+        """Places of the features that hold the words, best match first; kept, because pages follow."""
         with self._lock:
-            there = self._kept.get(run.id)
-            if there is None or there[0] != state:
-                there = (state, FeatureIndex(sources))
-                self._kept[run.id] = there
-        return there[1]
+            kept = self._kept.get(words)
+        if kept is not None:
+            return kept
+        hits = _Hits(self._search(words, catalog), widened=False)
+        if not len(hits.places) and _LAST_WORD.search(words):
+            hits = _Hits(self._search(f"{words}*", catalog), widened=True)
+        with self._lock:
+            while len(self._kept) >= _SEARCHES_KEPT:
+                del self._kept[next(iter(self._kept))]
+            self._kept[words] = hits
+        return hits
+
+    def _search(self, words: str, catalog: Catalog) -> Places:
+        expression = match_expression(words)
+        found = [np.empty(0, np.int64)]
+        number = FeatureQuery(q=words).number
+        if number is not None:
+            found.append(np.array([number], np.int64))
+        if expression is not None:
+            found.append(search_features(catalog, expression))
+            found.append(self._sense_texts.search(expression))
+        features = np.concatenate(found)
+        _, first = np.unique(features, return_index=True)
+        return self._places(features[np.sort(first)])
+
+    def _places(self, features: Ids) -> Places:
+        """Places of features, without those that are not here."""
+        places = np.searchsorted(self.feature, features)
+        here = places < len(self)
+        here[here] = self.feature[places[here]] == features[here]
+        return places[here]
+
+    def _place(self, feature: int | None) -> int | None:
+        found = self._places(np.array([] if feature is None else [feature], np.int64))
+        return int(found[0]) if len(found) else None
+
+    def _by_feature(self, values: Mapping[int, float]) -> Numbers:
+        column = np.full(len(self.feature), np.nan)
+        features = np.array(sorted(values), np.int64)
+        here = features[np.isin(features, self.feature)]
+        column[self._places(here)] = [values[int(feature)] for feature in here]
+        return column
 
 
-def _state(path: Path) -> tuple[Any, ...]:
-    """What changes when something is written to a database, its write-ahead log included."""
-    found: list[Any] = [str(path)]
-    for one in (path, path.with_name(f"{path.name}-wal")):
-        try:
-            status = one.stat()
-        except OSError:
-            found.append(None)
-            continue
-        found.append((status.st_ino, status.st_size, status.st_mtime_ns))
-    return tuple(found)
+class _SenseTexts:
+    """Full-text search in the tokens of senses, which come from another run than the features."""
+
+    def __init__(self, texts: Mapping[int, str]) -> None:
+        self._lock = threading.Lock()
+        self._connection = sqlite3.connect(":memory:", check_same_thread=False)
+        self._connection.execute(
+            "CREATE VIRTUAL TABLE search USING fts5 (text, content = '', tokenize = 'unicode61 remove_diacritics 0')"
+        )
+        self._connection.executemany(
+            "INSERT INTO search (rowid, text) VALUES (?, ?)",
+            ((feature, well_formed(text)) for feature, text in texts.items()),
+        )
+
+    def search(self, expression: str) -> Ids:
+        with self._lock:
+            found = self._connection.execute(
+                "SELECT rowid FROM search WHERE search MATCH ? ORDER BY rowid", (expression,)
+            ).fetchall()
+        return np.array([row[0] for row in found], np.int64)
 
 
-def _rows(run: KnownRun | None, query: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
-    """Rows of another run's catalogue; none where there is no such run, or it cannot be read now."""
-    if run is None:
-        return []
-    try:
-        with Catalog(run.path / "catalog.sqlite", read_only=True) as catalog:
-            return catalog.rows(query, values)
-    except OnesenseError:
-        return []
+def _gendered(promoted: Sequence[Sequence[str]]) -> NDArray[np.bool_]:
+    """Whether a gender word is among the tokens."""
+    words = gender_words()
+    every = set().union(*promoted) if promoted else set()
+    theirs = {token for token in every if token.strip().lower() in words}
+    return np.array([not theirs.isdisjoint(tokens) for tokens in promoted], np.bool_)
 
 
-def _searchable(senses: Sequence[Sequence[Any]]) -> sqlite3.Connection | None:
-    """The tokens of senses in a full-text index of their own, in memory."""
-    if not senses:
-        return None
-    connection = sqlite3.connect(":memory:", check_same_thread=False)
-    connection.execute(
-        "CREATE VIRTUAL TABLE words USING fts5 (tokens, tokenize = 'unicode61 remove_diacritics 0')"
-    )
-    connection.executemany(
-        "INSERT INTO words (rowid, tokens) VALUES (?, ?)",
-        (
-            (unit, " ".join(token for sense in json.loads(tokens) for token in sense))
-            for unit, _, tokens in senses
-        ),
-    )
-    return connection
+def _alphabetical(text: str) -> str:
+    """A text as it is sorted: small and capital letters alike, without blanks before it."""
+    return text.casefold().strip()
+
+
+def _share(percent: float | None) -> float | None:
+    return None if percent is None else percent / 100

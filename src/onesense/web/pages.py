@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
 from onesense import __version__
 from onesense.report.pages import encodable, page_environment, printable
 
 _PACKAGE = "onesense.web"
+_SEE_OTHER = 303
 _NEWLINE, _TAB, _SPACE = "⏎", "⇥", "·"
 
 
@@ -38,10 +39,23 @@ class View:
     drawn: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """In place of a view: what is asked for has a page of its own.
+
+    Attributes:
+        address: Of that page, without a query.
+    """
+
+    address: str
+
+
 class Pages(APIRouter):
     """A router whose pages have JSON twins."""
 
-    def page(self, path: str, template: str) -> Callable[[Callable[..., View]], Callable[..., View]]:
+    def page(
+        self, path: str, template: str
+    ) -> Callable[[Callable[..., View | Elsewhere]], Callable[..., View | Elsewhere]]:
         """Answer ``path`` with a template, and ``path.json`` with the data ("/" has the twin "/index.json").
 
         The function takes path and query parameters like any of FastAPI's, and ``request`` if it wants it.
@@ -51,7 +65,7 @@ class Pages(APIRouter):
             template: File in ``templates``.
         """
 
-        def register(function: Callable[..., View]) -> Callable[..., View]:
+        def register(function: Callable[..., View | Elsewhere]) -> Callable[..., View | Elsewhere]:
             twin = "/index.json" if path == "/" else f"{path}.json"
             # The twin first: a parameter would take ".json" for a part of itself.
             self.add_api_route(twin, _as_json(function), response_class=JSONResponse, response_model=None)
@@ -132,23 +146,29 @@ def visible_token(text: str) -> str:
     return printable(text.replace("\n", _NEWLINE).replace("\t", _TAB).replace(" ", _SPACE)) or "∅"
 
 
-def _as_html(function: Callable[..., View], template: str) -> Callable[..., HTMLResponse]:
-    def answer(request: Request, arguments: dict[str, Any]) -> HTMLResponse:
-        return html(request, template, function(**arguments))
+def _as_html(function: Callable[..., View | Elsewhere], template: str) -> Callable[..., Response]:
+    def answer(request: Request, arguments: dict[str, Any]) -> Response:
+        view = function(**arguments)
+        if isinstance(view, Elsewhere):
+            return RedirectResponse(view.address, _SEE_OTHER)
+        return html(request, template, view)
 
     return _with_request(function, answer)
 
 
-def _as_json(function: Callable[..., View]) -> Callable[..., JSONResponse]:
-    def answer(request: Request, arguments: dict[str, Any]) -> JSONResponse:
+def _as_json(function: Callable[..., View | Elsewhere]) -> Callable[..., Response]:
+    def answer(request: Request, arguments: dict[str, Any]) -> Response:
         del request
-        return json_answer(function(**arguments).data)
+        view = function(**arguments)
+        if isinstance(view, Elsewhere):
+            return RedirectResponse(f"{view.address}.json", _SEE_OTHER)
+        return json_answer(view.data)
 
     return _with_request(function, answer)
 
 
 def _with_request(
-    function: Callable[..., View], answer: Callable[[Request, dict[str, Any]], Any]
+    function: Callable[..., View | Elsewhere], answer: Callable[[Request, dict[str, Any]], Any]
 ) -> Callable[..., Any]:
     """A function with the parameters of ``function``, and the request, whether that wants it or not."""
     signature = inspect.signature(function, eval_str=True)

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from torch import Tensor
 
+from onesense.debias.quick_audit import QuickAudit
 from onesense.errors import IncompatibleError
 from onesense.model.hook_points import HookPoint
 from onesense.model.language_model import LanguageModel
@@ -64,6 +65,7 @@ class Resident:
         self._models: dict[str, LanguageModel] = {}
         self._dictionaries: dict[str, Dictionary] = {}
         self._tokens: dict[str, TokenTexts] = {}
+        self._quick_audits: dict[str, QuickAudit] = {}
         self._unembeddings: dict[str, Tensor] = {}
         self._norms: dict[tuple[str, str], float] = {}
 
@@ -118,6 +120,16 @@ class Resident:
         if key not in self._norms:
             self._norms[key] = measure_mean_norm(self.model(model), HookPoint.parse(hook_point))
         return self._norms[key]
+
+    def quick_audit(self, model: str, start: int) -> QuickAudit:
+        """The meter of hand-tuning, whose unedited side is measured once for each first edited block.
+
+        Raises:
+            OnesenseError: See ``load_model`` and ``QuickAudit``.
+        """
+        return self._kept(
+            self._quick_audits, f"{model} {start}", _MODELS, lambda: QuickAudit(self.model(model), start)
+        )
 
     def known_norm(self, model: str, hook_point: str) -> float | None:
         """The same where it was measured already; None where it was not."""

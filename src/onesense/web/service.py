@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Request
 
-from onesense.web.feature_index import FeatureIndexes
+from onesense.web.feature_tables import FeatureTables
 from onesense.web.opened_runs import OpenedRuns
 from onesense.web.resident import Resident
 from onesense.web.work import WorkQueue
@@ -22,15 +22,15 @@ class Service:
         workspace: Runs, dictionaries, recipes.
         resident: Models and dictionaries in memory.
         queue: Everything that runs the model goes through it.
-        indexes: The columns of every run's features.
+        tables: Tables of features in memory.
         opened: Results of runs.
     """
 
     workspace: Workspace
     resident: Resident
     queue: WorkQueue
-    indexes: FeatureIndexes
-    opened: OpenedRuns
+    tables: FeatureTables = field(default_factory=FeatureTables)
+    opened: OpenedRuns = field(default_factory=OpenedRuns)
 
 
 def service(request: Request) -> Service:

@@ -133,6 +133,7 @@ class Workspace:
     def __init__(self, roots: Sequence[Path], store: Path) -> None:
         self.roots = tuple(roots)
         self.store = store
+        self._opened: dict[Path, tuple[tuple[int, int, int], RunFolder]] = {}
 
     def runs(self) -> list[KnownRun]:
         """Every run, by path; those that cannot be read say why."""
@@ -144,7 +145,7 @@ class Workspace:
                 name, number = f"{base}-{number}", number + 1
             used.add(name)
             try:
-                found.append(KnownRun(name, path, RunFolder.open(path)))
+                found.append(KnownRun(name, path, self._open(path)))
             except OnesenseError as error:
                 found.append(KnownRun(name, path, None, str(error)))
         return found
@@ -267,6 +268,18 @@ class Workspace:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_recipe(recipe, path)
         return KnownRecipe(f"saved.{_slug(name)}", name, path)
+
+    def _open(self, path: Path) -> RunFolder:
+        """The run there, read again only where its file is another than before."""
+        try:
+            status = (path / RUN_FILE).stat()
+        except OSError:
+            return RunFolder.open(path)  # says what is wrong
+        stamp = (status.st_ino, status.st_size, status.st_mtime_ns)
+        there = self._opened.get(path)
+        if there is None or there[0] != stamp:
+            self._opened[path] = there = (stamp, RunFolder.open(path))
+        return there[1]
 
     def _run_paths(self) -> Iterator[Path]:
         seen = set()

@@ -18,7 +18,7 @@ from onesense.senses.sense_catalog import contexts_of, top_tokens
 from onesense.store.catalog import Catalog
 from onesense.web import feature_view as view
 from onesense.web.feature_drawing import activation_histogram
-from onesense.web.feature_index import Sources
+from onesense.web.feature_tables import FeatureTable
 from onesense.web.pages import Pages, View, json_answer
 from onesense.web.service import Service, Uses
 from onesense.web.streaming import stream
@@ -61,8 +61,8 @@ def nearest(run: str, feature: FeatureId, uses: Uses) -> JSONResponse:
 @pages.get("/runs/{run}/features/{feature}/senses.json", response_model=None)
 def senses(run: str, feature: FeatureId, uses: Uses) -> JSONResponse:
     """The senses of the feature, each with its tokens and contexts, where a run measured them."""
-    known, _ = _known(uses, run, feature)
-    source = Sources.of(uses.workspace, known).senses
+    _, table = _known(uses, run, feature)
+    source = table.senses
     return json_answer({"run": source.id if source else None, "senses": _senses(uses, source, feature)})
 
 
@@ -82,8 +82,7 @@ def activations(asked: Text, uses: Uses) -> StreamingResponse:
 @pages.page("/runs/{run}/features/{feature}", "feature.html.j2")
 def feature_page(run: str, feature: FeatureId, uses: Uses) -> View:
     """One feature."""
-    known, count = _known(uses, run, feature)
-    sources = Sources.of(uses.workspace, known)
+    known, table = _known(uses, run, feature)
     opened, tokens = uses.opened.get(known), uses.resident.tokens(known.fact("model"))
     with Catalog(known.open().catalog_path, read_only=True) as catalog:
         row = catalog.feature(feature)
@@ -96,7 +95,7 @@ def feature_page(run: str, feature: FeatureId, uses: Uses) -> View:
     data = {
         "run": {"id": known.id, "name": known.path.name},
         "feature": feature,
-        "of": count,
+        "of": int(table.index.feature[-1]) + 1,
         "model": known.fact("model"),
         "hook_point": known.fact("hook_point"),
         "dictionary": {"key": known.dictionary_key, "label": known.fact("dictionary")},
@@ -107,8 +106,8 @@ def feature_page(run: str, feature: FeatureId, uses: Uses) -> View:
         "skewness": row.skewness,
         "kurtosis": row.kurtosis,
         "firing": fires,
-        "senses_run": sources.senses.id if sources.senses else "",
-        "effects": view.effects(sources.debias, known.fact("hook_point"), feature),
+        "senses_run": table.senses.id if table.senses else "",
+        "effects": view.effects(table.effects, known.fact("hook_point"), feature),
         "neuronpedia": view.neuronpedia(known.fact("dictionary"), feature),
     }
     edit = {
@@ -131,21 +130,21 @@ def feature_page(run: str, feature: FeatureId, uses: Uses) -> View:
     return View(f"Feature {feature} of {known.path.name}", data, drawn)
 
 
-def _known(uses: Service, run: str, feature: int) -> tuple[KnownRun, int]:
-    """The run, and how many features it has.
+def _known(uses: Service, run: str, feature: int) -> tuple[KnownRun, FeatureTable]:
+    """The run, and its table.
 
     Raises:
         NotFoundError: No such run or feature.
     """
     known = uses.workspace.run(run, "extract")
-    index = uses.indexes.get(uses.workspace, known)
-    last = int(index.feature[-1]) if len(index) else -1
-    if not 0 <= feature <= last:
+    table = uses.tables.table(known, uses.workspace.runs())
+    if feature not in table.index:
+        last = int(table.index.feature[-1]) if len(table.index) else -1
         raise NotFoundError(
             f"The run {known.path.name} has no feature {feature}.",
             hint=f"Its features go from 0 to {last}." if last >= 0 else "It has none yet.",
         )
-    return known, last + 1
+    return known, table
 
 
 def _senses(uses: Service, source: KnownRun | None, feature: int) -> list[dict[str, Any]]:

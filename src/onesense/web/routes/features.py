@@ -1,160 +1,132 @@
-"""The table of all features of a run."""
+"""All features of a run: search, filter, sort, page, and take the table along."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Annotated, Any
-from urllib.parse import urlencode
+from typing import Any
 
-from fastapi import Query, Request
 from fastapi.responses import StreamingResponse
 
-from onesense.report.items_csv import spreadsheet_text
-from onesense.store.catalog import Catalog, FeatureRow
-from onesense.store.explanations import WHOLE, ExplanationRow, read_explanations
-from onesense.web.feature_index import FeatureIndex, FeatureQuery
-from onesense.web.pages import Pages, View
-from onesense.web.service import Uses
+from onesense.store.feature_columns import ShownFeature, read_shown
+from onesense.web.feature_matches import also_found, read_sense_tokens, words_of
+from onesense.web.feature_query import MATCH, AskedQuery, FeatureQuery
+from onesense.web.feature_tables import FeatureTable, reading
+from onesense.web.features_csv import table_csv
+from onesense.web.features_drawn import columns_drawn, filters_drawn, pages_drawn
+from onesense.web.pages import Elsewhere, Pages, View
+from onesense.web.service import Service, Uses
 
 pages = Pages()
 
-Asked = Annotated[FeatureQuery, Query()]
-
-_TOKENS = 6
-_AT_ONCE = 500
-_HEADING = ("feature", "explanation", "density", "max_activation", "senses", "gender", "score", "promoted")
-_NEEDS = {
-    "senses": "`onesense senses measure` counts them",
-    "gender": "`onesense debias` finds it",
-    "score": "`onesense interpret --score detection` gives it",
-}
+_COMMAND = "extract"
+_TOKENS = 8
 
 
-@pages.page("/features", "feature_runs.html.j2")
-def feature_runs(uses: Uses) -> View:
-    """The runs whose features can be looked at."""
-    runs = [
+@pages.page("/features", "features_runs.html.j2")
+def runs(uses: Uses) -> View | Elsewhere:
+    """The runs whose features can be looked at; the only one at once."""
+    listed = [
         {
             "id": known.id,
             "name": known.path.name,
             "model": known.fact("model"),
-            "hook_point": known.fact("hook_point"),
             "dictionary": known.fact("dictionary"),
+            "hook_point": known.fact("hook_point"),
         }
-        for known in uses.workspace.of_command("extract")
+        for known in uses.workspace.of_command(_COMMAND)
     ]
-    return View("Features", {"runs": runs})
-
-
-@pages.get("/runs/{run}/features.csv", response_class=StreamingResponse)
-def features_csv(run: str, asked: Asked, uses: Uses) -> StreamingResponse:
-    """Every feature that the table would show, on all its pages, for a spreadsheet."""
-    known = uses.workspace.run(run, "extract")
-    index = uses.indexes.get(uses.workspace, known)
-    with Catalog(known.open().catalog_path, read_only=True) as catalog:
-        ids = index.select(asked, catalog).tolist()
-
-    def lines() -> Iterator[bytes]:
-        yield _csv_line(_HEADING)
-        with Catalog(known.path / "catalog.sqlite", read_only=True) as reading:
-            for first in range(0, len(ids), _AT_ONCE):
-                for row in described(reading, index, ids[first : first + _AT_ONCE]):
-                    cells = {
-                        **row,
-                        "promoted": " ".join(row["promoted"]),
-                        "explanation": row["explanation"]["text"],
-                    }
-                    yield _csv_line(["" if cells[name] is None else str(cells[name]) for name in _HEADING])
-
-    headers = {"content-disposition": f'attachment; filename="features-{known.id}.csv"'}
-    return StreamingResponse(lines(), media_type="text/csv; charset=utf-8", headers=headers)
+    if len(listed) == 1:
+        return Elsewhere(f"/runs/{listed[0]['id']}/features")
+    return View("Features", {"runs": listed})
 
 
 @pages.page("/runs/{run}/features", "features.html.j2")
-def features(run: str, asked: Asked, uses: Uses, request: Request) -> View:
-    """The features that are asked for, a page of them."""
-    known = uses.workspace.run(run, "extract")
-    index = uses.indexes.get(uses.workspace, known)
-    with Catalog(known.open().catalog_path, read_only=True) as catalog:
-        ids = index.select(asked, catalog)
-        first = (asked.page - 1) * asked.size
-        rows = described(catalog, index, ids[first : first + asked.size].tolist())
-    here = request.url.path.removesuffix(".json")
-    last = max(1, -(-len(ids) // asked.size))
-    return View(
-        f"Features of {known.path.name}",
-        {
-            "run": {"id": known.id, "name": known.path.name, "hook_point": known.fact("hook_point")},
-            "model": known.fact("model"),
-            "asked": asked.model_dump(),
-            "found": len(ids),
-            "of": len(index),
-            "pages": last,
-            "rows": rows,
-            "missing": {name: words for name, words in _NEEDS.items() if not index.known(name)},
+def features(run: str, uses: Uses, query: AskedQuery, go: str = "") -> View | Elsewhere:
+    """The features of a run that a query asks for.
+
+    Args:
+        run: Id of the run.
+        uses: What pages may use.
+        query: What is asked for.
+        go: Somebody pressed Search: a number alone leads to the page of that feature.
+    """
+    table = _table(uses, run)
+    if go and query.number is not None and query.number in table.index:
+        return Elsewhere(f"/runs/{run}/features/{query.number}")
+    with reading(table.known) as catalog:
+        found = table.index.find(query, catalog)
+        last = max(1, -(-len(found.features) // query.per))
+        page = min(query.page, last)
+        shown = read_shown(catalog, found.features[(page - 1) * query.per : page * query.per].tolist())
+    data = {
+        "run": {
+            "id": run,
+            "name": table.known.path.name,
+            "model": table.known.fact("model"),
+            "dictionary": table.known.fact("dictionary"),
+            "hook_point": table.known.fact("hook_point"),
+            "features": len(table.index),
         },
-        {
-            "here": here,
-            "sorted_by": {name: _address(here, asked, name) for name in _SORTABLE},
-            "turned": {
-                "previous": _turned(here, asked, asked.page - 1) if asked.page > 1 else "",
-                "next": _turned(here, asked, asked.page + 1) if asked.page < last else "",
-            },
-            "csv": _turned(f"{here}.csv", asked, 1),
-        },
+        "found": len(found.features),
+        "widened": found.widened,
+        "page": page,
+        "pages": last,
+        "sort": query.sorted_by,
+        "descending": query.descending and query.sorted_by != MATCH,
+        "senses_from": _source(table.senses),
+        "effect_from": _source(table.effects),
+        "rows": _rows(table, query, shown),
+    }
+    drawn = {
+        "query": query,
+        "section": "/features",
+        "columns": columns_drawn(query, table),
+        "filters": filters_drawn(query),
+        "turning": pages_drawn(query, page, last),
+        "csv": f"/runs/{run}/features.csv?{query.string(page=1)}".rstrip("?"),
+    }
+    return View(f"Features of {table.known.path.name}", data, drawn)
+
+
+@pages.get("/runs/{run}/features.csv", response_class=StreamingResponse)
+def as_csv(run: str, uses: Uses, query: AskedQuery) -> StreamingResponse:
+    """The features that a query asks for, on whichever page, as a table for a spreadsheet."""
+    table = _table(uses, run)
+    with reading(table.known) as catalog:
+        found = table.index.find(query, catalog)
+    return StreamingResponse(
+        table_csv(table, found.features),
+        media_type="text/csv; charset=utf-8",
+        headers={"content-disposition": f'attachment; filename="{run}-features.csv"'},
     )
 
 
-_SORTABLE = ("feature", "density", "max_activation", "senses", "gender", "score")
+def _table(uses: Service, run: str) -> FeatureTable:
+    known = uses.workspace.run(run, _COMMAND)
+    return uses.tables.table(known, uses.workspace.runs())
 
 
-def described(catalog: Catalog, index: FeatureIndex, ids: Sequence[int]) -> list[dict[str, Any]]:
-    """What the table says of some features, in their order."""
+def _source(known: Any) -> dict[str, str] | None:
+    return None if known is None else {"id": known.id, "name": known.path.name}
+
+
+def _rows(table: FeatureTable, query: FeatureQuery, shown: list[ShownFeature]) -> list[dict[str, Any]]:
+    words = words_of(query.q)
+    senses = read_sense_tokens(table, [one.feature for one in shown]) if words else {}
     return [
-        _described(row, index, read_explanations(catalog, row.feature, sense=WHOLE))
-        for row in catalog.features(ids)
+        {
+            "feature": one.feature,
+            "address": f"/runs/{table.known.id}/features/{one.feature}",
+            "explanation": one.explanation,
+            "status": one.status,
+            "method": one.method,
+            "detail": one.detail,
+            "promoted": list(one.promoted[:_TOKENS]),
+            "density": one.density,
+            "max_activation": one.max_activation,
+            "senses": table.index.value(table.index.senses, one.feature),
+            "effect": table.index.value(table.index.effect, one.feature),
+            "score": one.score,
+            "also": also_found(words, one, senses.get(one.feature, ()), _TOKENS),
+        }
+        for one in shown
     ]
-
-
-def _described(row: FeatureRow, index: FeatureIndex, said: Sequence[ExplanationRow]) -> dict[str, Any]:
-    best = said[0] if said else ExplanationRow(row.feature)
-    place = int(index.feature.searchsorted(row.feature))
-    numbers = {name: float(index.columns[name][place]) for name in ("senses", "gender", "score")}
-    return {
-        "feature": row.feature,
-        "explanation": {
-            "text": best.text,
-            "by": best.model or best.method if said else "",
-            "status": best.status if said else "",
-        },
-        "promoted": list(row.top_tokens[:_TOKENS]),
-        "density": row.density,
-        "max_activation": row.max_activation,
-        **{name: value if value == value else None for name, value in numbers.items()},
-    }
-
-
-def _csv_line(cells: Sequence[str]) -> bytes:
-    return (",".join(map(spreadsheet_text, cells)) + "\n").encode("utf-8", errors="backslashreplace")
-
-
-def _query(asked: FeatureQuery) -> dict[str, Any]:
-    """What is asked beyond what the table shows anyway, as it stands in an address."""
-    given = asked.model_dump(exclude_defaults=True)
-    return {name: ("true" if value is True else value) for name, value in given.items() if value is not None}
-
-
-def _turned(here: str, asked: FeatureQuery, page: int) -> str:
-    query = {**_query(asked), "page": page}
-    if page == 1:
-        del query["page"]
-    return f"{here}?{urlencode(query)}" if query else here
-
-
-def _address(here: str, asked: FeatureQuery, column: str) -> str:
-    """The table by this column; the other way round where it is so already."""
-    same = asked.sort == column
-    order = "asc" if (same and asked.order == "desc") or (not same and column == "feature") else "desc"
-    query = {**_query(asked), "sort": column, "order": order}
-    query.pop("page", None)
-    return f"{here}?{urlencode(query)}"

@@ -35,6 +35,12 @@ export async function read(address, signal) {
   return (await answered(address, { signal, headers: { accept: "application/json" } })).json();
 }
 
+// A page of ours, parsed: nothing in it runs. Its errors come as JSON.
+export async function readPage(address, signal) {
+  const text = await (await answered(address, { signal, headers: { accept: "application/json" } })).text();
+  return new DOMParser().parseFromString(text, "text/html");
+}
+
 export async function change(address, body, { method = "POST", signal } = {}) {
   const response = await answered(address, {
     method,
