@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onesense.cli.console import Bars, note, warn
-from onesense.cli.extract import folder_name
 from onesense.cli.interpret_tables import show_explanations, show_scores
 from onesense.errors import BudgetReachedError, ConfigurationError, EndpointError
+from onesense.store.run_folder import folder_name
 
 if TYPE_CHECKING:
     from onesense.config import Settings
