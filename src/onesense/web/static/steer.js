@@ -1,214 +1,185 @@
-// Texts with and without the recipe, side by side, as they come.
+// The page of steering: the edits of the draft, features to add, and the form that makes texts.
 
 import * as draft from "./draft.js";
 import { remember, showEdits, undo, undoable, wanted } from "./editor.js";
-import { copy, element, number, say, visible } from "./elements.js";
-import { follow, read } from "./requests.js";
+import { element, say, visible } from "./elements.js";
+import { read } from "./requests.js";
+import { keeping } from "./steer_keep.js";
+import { stop, sweep, write } from "./steer_texts.js";
 
+const FORM = "onesense-steer";
+const SEEN = "onesense-offered";
+const FIELDS = ["prompt", "samples", "max_new_tokens", "temperature", "seed", "top_k", "top_p", "min_p", "repetition_penalty", "coefficients"];
 const at = (id) => document.getElementById(id);
 const place = at("edits");
+let showNumbers = () => {};
+let lastWasSweep = false;
 if (place) begin();
 
 function begin() {
   const operations = JSON.parse(place.dataset.operations);
-  const offered = JSON.parse(place.dataset.offered);
-  const seen = sessionStorage.getItem("onesense-offered");
-  if (offered.length && seen !== location.search) {
-    for (const edit of offered) draft.add(edit);
-    sessionStorage.setItem("onesense-offered", location.search);
-  }
-  const refresh = () => {
-    showEdits(place, operations);
+  const marks = () => {
     at("undo").disabled = !undoable();
+    at("clear").disabled = draft.edits().length === 0;
   };
+  const refresh = () => {
+    showNumbers = showEdits(place, operations, marks);
+    marks();
+  };
+  restore();
+  offer(JSON.parse(place.dataset.offered), refresh);
   refresh();
-  place.addEventListener("changed", refresh);
-  addEventListener("storage", refresh);
+  addEventListener("storage", (event) => event.key === "onesense-draft" && refresh());
   at("undo").addEventListener("click", () => { undo(); refresh(); });
   at("clear").addEventListener("click", () => { remember(); draft.keep([]); refresh(); });
   finding(refresh);
   making();
-  keeping();
+  keeping(asked, refresh);
+}
+
+// Edits of the address go into the draft the first time; later they are offered.
+function offer(offered, refresh) {
+  if (!offered.length) return;
+  let seen = [];
+  try {
+    seen = JSON.parse(sessionStorage.getItem(SEEN) ?? "[]");
+    sessionStorage.setItem(SEEN, JSON.stringify([...seen.slice(-50), location.search]));
+  } catch {
+    // storage is switched off: the address counts every time
+  }
+  const same = (one, other) => ["dictionary", "feature", "operation"].every((name) => one[name] === other[name]);
+  const put = () => {
+    remember();
+    for (const edit of offered) draft.add(edit);
+  };
+  if (!seen.includes(location.search)) return put();
+  if (offered.every((one) => draft.edits().some((other) => same(one, other)))) return;
+  const names = offered.length === 1 ? `feature ${offered[0].feature}` : `${offered.length} edits`;
+  at("offered").replaceChildren(
+    element("div", { class: "panel row spread" }, element("span", {}, `This address has ${names}.`), element("button", { type: "button", onclick: () => { put(); at("offered").replaceChildren(); refresh(); } }, "Add")),
+  );
+}
+
+function restore() {
+  let kept = {};
+  try {
+    kept = JSON.parse(sessionStorage.getItem(FORM) ?? "{}");
+  } catch {
+    // storage is switched off: the form as it came
+  }
+  const given = new URLSearchParams(location.search);
+  for (const name of FIELDS) if (typeof kept[name] === "string" && !given.has(name)) at(name).value = kept[name];
+  at("greedy").checked = kept.greedy === true;
+  greed();
+  at("making").addEventListener("input", () => {
+    greed();
+    const values = Object.fromEntries(FIELDS.map((name) => [name, at(name).value]));
+    try {
+      sessionStorage.setItem(FORM, JSON.stringify({ ...values, greedy: at("greedy").checked }));
+    } catch {
+      // storage is switched off: it lives as long as the page
+    }
+  });
+}
+
+function greed() {
+  for (const name of ["temperature", "top_k", "top_p", "min_p"]) at(name).disabled = at("greedy").checked;
 }
 
 function finding(refresh) {
   let asking = new AbortController();
-  at("adding").addEventListener("submit", (event) => event.preventDefault());
-  at("find").addEventListener("input", async () => {
+  const find = async () => {
     asking.abort();
     asking = new AbortController();
     const words = at("find").value.trim();
     if (!words) return at("found").replaceChildren();
     const key = at("dictionary").value;
+    const query = new URLSearchParams({ dictionary: key, limit: 6, q: words });
     try {
-      const { features } = await read(`/api/features/search?dictionary=${encodeURIComponent(key)}&limit=6&q=${encodeURIComponent(words)}`, asking.signal);
+      const { features } = await read(`/api/features/search?${query}`, asking.signal);
       at("found").replaceChildren(
-        ...features.map((one) => element("li", {}, element("button", { type: "button", onclick: () => put(key, one.feature) }, `${one.feature} `, element("bdi", { class: "quiet" }, visible(one.label))))),
+        ...features.map((one) => element("li", {}, element("button", { type: "button", onclick: () => put(key, one.feature) }, element("strong", {}, `${one.feature}`), " ", element("bdi", { class: "quiet" }, visible(one.label))))),
       );
-      if (!features.length) at("found").replaceChildren(element("li", { class: "quiet small" }, "No feature is like that."));
+      if (!features.length) at("found").replaceChildren(element("li", { class: "quiet small" }, "No feature has these words. Try fewer, or a number."));
     } catch (error) {
       if (error.name !== "AbortError") say(at("found"), error);
     }
+  };
+  at("adding").addEventListener("submit", (event) => {
+    event.preventDefault();
+    at("found").querySelector("button")?.click();
   });
+  at("find").addEventListener("input", find);
+  at("dictionary").addEventListener("change", find);
   async function put(key, feature) {
-    const facts = await read(`/api/edits/describe?dictionary=${encodeURIComponent(key)}&feature=${feature}`);
-    const { row_norm, max_activation, mean_norm, ...edit } = facts;
-    remember();
-    draft.add({ ...edit, operation: "direction_add", value: 0.5, unit: "norm", window: "all", on: true });
-    at("find").value = "";
-    at("found").replaceChildren();
-    refresh();
+    try {
+      const { row_norm, max_activation, mean_norm, ...edit } = await read(`/api/edits/describe?${new URLSearchParams({ dictionary: key, feature })}`);
+      remember();
+      draft.add({ ...edit, operation: "direction_add", value: 0.5, unit: "norm", window: "all", on: true });
+      at("find").value = "";
+      at("found").replaceChildren();
+      refresh();
+      at("find").focus();
+    } catch (error) {
+      say(at("found"), error);
+    }
   }
 }
 
-function asked() {
-  const value = (id) => (at(id).value === "" ? null : Number(at(id).value));
-  const temperature = value("temperature") ?? 1;
-  return {
+function coefficients() {
+  const words = at("coefficients").value.replaceAll("−", "-").split(/[\s,;]+/).filter(Boolean);
+  const numbers = words.map(Number);
+  const bad = words.find((_, place) => !Number.isFinite(numbers[place]));
+  if (bad) throw { message: `“${visible(bad)}” is not a number.`, hint: "A sweep goes over numbers such as 0, 0.5, 1, 2." };
+  if (!numbers.length || numbers.length > 12) throw { message: "A sweep takes 1 to 12 numbers.", hint: "For example 0, 0.5, 1, 2." };
+  return numbers;
+}
+
+// What is asked for; as a sweep where `repeated` and the last texts were one.
+function asked(repeated = false) {
+  const value = (id) => (at(id).value === "" || at(id).disabled ? null : Number(at(id).value));
+  const body = {
     edits: wanted(),
     prompt: at("prompt").value,
     samples: value("samples") ?? 1,
     max_new_tokens: value("max_new_tokens") ?? 40,
     seed: value("seed") ?? 0,
     sampling: {
-      do_sample: temperature > 0,
-      temperature: temperature > 0 ? temperature : 1,
+      do_sample: !at("greedy").checked,
+      temperature: value("temperature") ?? 1,
       top_k: value("top_k"),
       top_p: value("top_p"),
       min_p: value("min_p"),
       repetition_penalty: value("repetition_penalty") ?? 1,
     },
   };
-}
-
-function textPanel(title, prompt, css) {
-  const text = element("p", { class: "text" }, element("span", { class: "prompt" }, visible(prompt)));
-  return { box: element("div", { class: `panel ${css}` }, element("h3", {}, title), text), text, made: "" };
-}
-
-let working = null;
-
-async function run(address, body, panels, pick) {
-  working?.abort();
-  working = new AbortController();
-  const mine = working;
-  at("told").replaceChildren();
-  at("texts").replaceChildren(...panels.map((one) => one.box));
-  at("stop").disabled = false;
-  at("state").textContent = "Loading the model …";
-  try {
-    let done = null;
-    await follow(address, {
-      body,
-      signal: mine.signal,
-      on: (name, data) => {
-        if (name === "place") at("state").textContent = `Number ${data.place} in line`;
-        if (name === "started") at("state").textContent = "Writing …";
-        if (name === "piece") {
-          const panel = pick(data);
-          panel.made += data.text;
-          panel.text.append(visible(data.text));
-        }
-        if (name === "failed") say(at("told"), data);
-        if (name === "done") done = data;
-        if (name === "cancelled") at("state").textContent = "Ended.";
-      },
-    });
-    at("state").textContent = done ? "Done." : "";
-    return done;
-  } catch (error) {
-    if (error.name === "AbortError") {
-      if (working === mine) at("state").textContent = "Stopped; what was written is kept.";
-    } else {
-      at("state").textContent = "";
-      say(at("told"), error);
-    }
-    return null;
-  } finally {
-    if (working === mine) at("stop").disabled = true;
-  }
-}
-
-function tellDoses(doses, warnings) {
-  const lines = doses.filter((one) => one.relative !== null).map((one) => `${one.hook_point}: dose ${number(one.relative, 2)} of the mean norm, at most ${number(one.largest, 2)}, at ${one.positions} positions`);
-  at("told").replaceChildren(
-    ...(lines.length ? [element("p", { class: "small quiet" }, lines.join("; "))] : []),
-    ...warnings.map((one) => element("p", { class: "warning" }, visible(one))),
-  );
-}
-
-// The part that both texts share is quiet; what differs is underlined too.
-function compare(steered, unsteered, prompt) {
-  let common = 0;
-  while (common < steered.made.length && steered.made[common] === unsteered.made[common]) common += 1;
-  for (const one of [steered, unsteered]) {
-    one.text.replaceChildren(
-      element("span", { class: "prompt" }, visible(prompt)),
-      element("span", { class: "same" }, visible(one.made.slice(0, common))),
-      element("span", { class: "differs" }, visible(one.made.slice(common))),
-    );
-  }
+  return repeated && lastWasSweep && body.edits.length ? { ...body, coefficients: coefficients() } : body;
 }
 
 function making() {
-  at("making").addEventListener("submit", async (event) => {
+  at("making").addEventListener("submit", (event) => {
     event.preventDefault();
-    const body = asked();
-    const pairs = Array.from({ length: body.samples }, (_, sample) => [
-      textPanel(`Steered, sample ${sample + 1}`, body.prompt, "steered"),
-      textPanel(`Unsteered, sample ${sample + 1}`, body.prompt, "unsteered"),
-    ]);
-    const done = await run("/api/steer", body, pairs.flat(), (piece) => pairs[piece.sample][piece.steered ? 0 : 1]);
-    if (!done) return;
-    tellDoses(done.doses, done.warnings);
-    for (const [steered, unsteered] of pairs) compare(steered, unsteered, body.prompt);
-    if (!body.edits.length) at("told").append(element("p", { class: "warning" }, "The recipe has no edit that is on: both texts are the model’s own."));
+    lastWasSweep = false;
+    write(asked(), () => showNumbers());
   });
-  at("sweep").addEventListener("click", async () => {
-    const coefficients = (at("coefficients").value.match(/[-+]?\d*\.?\d+(e[-+]?\d+)?/gi) ?? []).map(Number).slice(0, 12);
-    const body = { ...asked(), coefficients };
-    if (!coefficients.length) return say(at("told"), { message: "A sweep needs coefficients.", hint: "For example 0, 0.5, 1, 2." });
-    if (!body.edits.length) return say(at("told"), { message: "A sweep needs an edit that is on.", hint: "Add a feature first." });
-    const cells = coefficients.map((by) => Array.from({ length: body.samples }, (_, sample) => textPanel(`× ${number(by)}, sample ${sample + 1}`, body.prompt, "steered")));
-    const plain = Array.from({ length: body.samples }, (_, sample) => textPanel(`Unsteered, sample ${sample + 1}`, body.prompt, "unsteered"));
-    const done = await run("/api/sweep", body, [...cells.flat(), ...plain], (piece) => (piece.steered ? cells[piece.step] : plain)[piece.sample]);
-    done?.steps.forEach((step, place) => {
-      const dose = step.doses.map((one) => one.relative).filter((one) => one !== null);
-      if (dose.length) cells[place].forEach((one) => one.box.firstChild.append(`, dose ${number(Math.max(...dose), 2)}`));
-    });
-  });
-  at("stop").addEventListener("click", () => working?.abort());
-  addEventListener("pagehide", () => working?.abort());
-  at("new-seed").addEventListener("click", () => { at("seed").value = Math.floor(Math.random() * 2 ** 31); });
-}
-
-function keeping() {
-  at("copy-link").addEventListener("click", (event) => {
-    const query = new URLSearchParams();
-    for (const one of wanted()) query.append("edit", `${one.dictionary}/${one.feature}:${one.operation}:${one.value ?? ""}:${one.unit}:${one.window}`);
-    query.append("prompt", at("prompt").value);
-    copy(`${location.origin}/steer?${query}`, event.target);
-  });
-  for (const kind of ["command", "python"]) {
-    at(`copy-${kind}`).addEventListener("click", async (event) => {
-      try {
-        await follow("/api/steer/code", { body: asked(), on: (name, data) => {
-          if (name === "done") copy(data[kind], event.target);
-          if (name === "failed") say(at("told"), data);
-        } });
-      } catch (error) {
-        say(at("told"), error);
-      }
-    });
-  }
-  at("save").addEventListener("click", async () => {
+  at("sweep").addEventListener("click", () => {
+    if (!at("making").reportValidity()) return;
     try {
-      await follow("/api/recipes", { body: { name: at("recipe-name").value, edits: wanted() }, on: (name, data) => {
-        if (name === "failed") say(at("saved"), data);
-        if (name === "done") at("saved").replaceChildren("Saved. ", element("a", { href: `/tune?recipe=${data.id}` }, "Tune and audit it"), " · ", element("a", { href: `/api/recipes/${data.id}`, download: true }, "Download"));
-      } });
+      const body = { ...asked(), coefficients: coefficients() };
+      if (!body.edits.length) throw { message: "A sweep needs an edit that is on.", hint: "Add a feature first." };
+      lastWasSweep = true;
+      sweep(body, () => showNumbers());
     } catch (error) {
-      say(at("saved"), error);
+      say(at("told"), error);
     }
+  });
+  at("stop").addEventListener("click", stop);
+  addEventListener("pagehide", stop);
+  at("new-seed").addEventListener("click", () => {
+    at("seed").value = Math.floor(Math.random() * 2 ** 31);
+    at("seed").dispatchEvent(new Event("input", { bubbles: true }));
+  });
+  at("prompt").addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) at("making").requestSubmit();
   });
 }
