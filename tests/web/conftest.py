@@ -79,7 +79,8 @@ def start_server() -> Iterator[Callable[..., str]]:
             cwd=cwd,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "HF_HUB_OFFLINE": "1"},
+            env={name: value for name, value in os.environ.items() if name != "ONESENSE_DATA"}
+            | {"HF_HUB_OFFLINE": "1"},
         )
         running.append(process)
         assert process.stderr is not None
