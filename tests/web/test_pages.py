@@ -12,7 +12,6 @@ from browser import DESK, PHONE, fits
 PAGES = [
     "/",
     "/work",
-    "/features",
     "/runs/demo/features",
     "/runs/demo/features?q=she&score_from=0.1&sort=density",
     "/runs/demo/features?q=nothing+holds+these&explained=1",
