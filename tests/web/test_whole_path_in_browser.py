@@ -31,7 +31,7 @@ def test_from_a_search_to_an_audited_recipe(
     page.get_by_label("New tokens").fill("12")
     page.get_by_label("Samples").fill("1")
     page.get_by_role("button", name="Generate").click()
-    expect(page.get_by_text("Done.")).to_be_visible(timeout=120_000)
+    expect(page.get_by_text("Done", exact=True)).to_be_visible(timeout=120_000)
     steered = page.locator(".steered .text").first.inner_text()
     assert steered.startswith("We spent the whole day in the ")
     assert steered != page.locator(".unsteered .text").first.inner_text()
