@@ -12,6 +12,13 @@ from browser import DESK, PHONE, fits
 PAGES = [
     "/",
     "/work",
+    "/steer",
+    "/tune",
+    "/reports",
+    "/senses",
+    "/runs/demo",
+    "/runs/demo/features/3748",
+    "/runs/demo/features/11",
     "/runs/demo/features",
     "/runs/demo/features?q=she&score_from=0.1&sort=density",
     "/runs/demo/features?q=nothing+holds+these&explained=1",
