@@ -9,7 +9,7 @@ from playwright.sync_api import Page
 
 from browser import DESK, PHONE, fits
 
-PAGES = ["/", "/work"]
+PAGES = ["/", "/work", "/reports", "/senses"]
 
 
 @pytest.mark.parametrize("address", PAGES)
