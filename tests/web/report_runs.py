@@ -87,12 +87,12 @@ def make_study(path: Path, result: StudyResult) -> None:
     (path / "units.csv").write_text("set,unit\n", encoding="utf-8")
 
 
-def make_senses(path: Path, tokens: list[str]) -> None:
+def make_senses(path: Path, tokens: list[str], model: str = "demo") -> None:
     """Finished senses of 120 features and of neurons; feature 0 has two senses, with contexts on disk."""
     run = make_run(
         path,
         "senses measure",
-        {"model": "demo", "others": ["residual basis"], "hook_point": "blocks.15", "dictionary": NOTE},
+        {"model": model, "others": ["residual basis"], "hook_point": "blocks.15", "dictionary": NOTE},
         dictionary={"fingerprint": DICTIONARY},
     )
     rows = [

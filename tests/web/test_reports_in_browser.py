@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -118,11 +117,10 @@ def test_from_the_senses_to_a_context(page: Page, reports: str) -> None:
 
 def test_nothing_that_reports_say_runs(page: Page, hostile: str, faults: list[str]) -> None:
     page.on("dialog", lambda dialog: faults.append(f"dialog: {dialog.message}"))
-    study, senses = ("img-src-x-onerror-alert-2" for _ in range(2))
     for address in (
         "/reports", "/runs/audit/audit", f"/runs/audit/audit/items/{KEY}", "/runs/debias/debias",
-        f"/runs/study-{study}/study", "/senses", f"/runs/senses-{senses}/senses",
-        f"/runs/senses-{senses}/senses/features/0",
+        "/runs/study-img-src-x-onerror-alert-2/study", "/senses", "/runs/senses-img-src-x-onerror-alert-2/senses",
+        "/runs/senses-img-src-x-onerror-alert-2/senses/features/0",
     ):  # fmt: skip
         page.goto(hostile + address)
         assert page.locator("main script, main img, main iframe").count() == 0

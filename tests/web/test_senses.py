@@ -17,7 +17,7 @@ from onesense.web.app import create_app
 from onesense.web.sense_distribution import distribution
 from onesense.web.sense_picture import picture
 from onesense.web.workspace import Workspace
-from web.report_runs import make_run, make_runs
+from web.report_runs import make_run, make_runs, make_senses
 
 RUN = "/runs/senses-gentle/senses"
 
@@ -165,16 +165,21 @@ def test_contexts_that_cannot_be_shown_are_explained(own: Path, damage: str) -> 
         shutil.copy(run / "activity" / "shard-0000.safetensors", run / "senses" / "features.safetensors")
     else:
         shutil.rmtree(run)
-        make_run(run, "senses measure", {"model": "/nowhere/at/all", "others": []})
-        shutil.copytree(own / ".." / "runs" / "extract", run / "old")
+        make_senses(run, [" she"], model="/nowhere/at/all")
     with asking(own) as ask:
         answer = ask.get(f"{RUN}/features/0", headers={"accept": "text/html"})
-        if damage == "no tokenizer":
-            assert answer.status_code == 404
-            assert "onesense senses measure" in answer.text
-        else:
-            assert answer.status_code == 200
-            assert "The contexts cannot be shown" in answer.text
+        assert answer.status_code == 200
+        assert "The contexts cannot be shown" in answer.text
+        assert "Looks like several" in answer.text  # the numbers still are
+
+
+def test_a_run_that_is_not_finished_says_what_to_run(own: Path) -> None:
+    make_run(own / "new", "senses measure", {"model": "demo"})
+    with asking(own) as ask:
+        answer = ask.get("/runs/new/senses", headers={"accept": "text/html"})
+        assert answer.status_code == 404
+        assert "onesense senses measure" in answer.text
+        assert "The run new has no senses yet." in ask.get("/senses").text
 
 
 def test_a_damaged_catalogue_is_explained(own: Path) -> None:
