@@ -42,9 +42,9 @@ def test_from_a_search_to_an_audited_recipe(
     page.goto(f"{server}/steer")
     page.get_by_role("button", name=f"Take out feature {GARDENS}").first.click()
     expect(page.get_by_role("button", name=f"Take out feature {GARDENS}")).to_have_count(1)
-    page.get_by_label("Save as recipe").fill("no gardens")
+    page.get_by_label("Save the edits as a recipe").fill("no gardens")
     page.get_by_role("button", name="Save", exact=True).click()
-    page.get_by_role("link", name="Tune and audit it").click()
+    page.locator("#saved").get_by_role("link", name="Tune").click()
 
     expect(page.get_by_text("Measured", exact=True)).to_be_visible(timeout=180_000)
     factor = page.get_by_label(f"Factor of feature {GARDENS}, as a number")
