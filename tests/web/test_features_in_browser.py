@@ -124,7 +124,7 @@ def test_an_answer_to_an_older_question_never_wins(page: Page, known_runs: str) 
     page.route("**/features?q=garden", lambda route: held.append(route))
     search = page.get_by_role("searchbox")
     search.fill("garden")
-    page.wait_for_function("document.getElementById('results').getAttribute('aria-busy') === 'true'")
+    expect(page.locator("#results")).to_have_attribute("aria-busy", "true")
     search.fill("frigate")
     expect(page.get_by_role("status")).to_have_text("1 of 6 features")
     assert held, "the first question was never asked"
@@ -174,7 +174,7 @@ def test_without_javascript(browser: Browser, known_runs: str) -> None:
 
 
 def test_the_table_goes_along_as_csv(page: Page, known_runs: str) -> None:
-    page.goto(f"{known_runs}?q=garden*")
+    page.goto(f"{known_runs}?q=garden*&sort=feature")
     with page.expect_download() as started:
         page.get_by_role("link", name="These as CSV").click()
     assert started.value.suggested_filename == "ex-features.csv"

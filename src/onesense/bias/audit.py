@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 
 from onesense.bias.benchmark import Benchmark
@@ -20,7 +21,7 @@ from onesense.model.language_model import LanguageModel
 from onesense.steer.dose import STRONG_DOSE
 from onesense.steer.recipe import Recipe
 from onesense.store.provenance import package_versions, provenance
-from onesense.store.run_folder import RunFolder
+from onesense.store.run_folder import RunFolder, folder_name
 
 UNEDITED = "unedited"
 HAND_PICKED = "hand-picked"
@@ -60,6 +61,18 @@ class AuditSettings:
             ConfigurationError, NotFoundError: There is no such suite or benchmark.
         """
         return chosen(self.benchmarks) if self.benchmarks else suite(self.suite)
+
+    def folder_name(self, model: str, recipes: Sequence[str]) -> str:
+        """A folder for each thing that can be asked, so that two audits do not meet in one.
+
+        Args:
+            model: Name of the model.
+            recipes: Content hashes of the recipes that are judged.
+        """
+        keys = self.benchmarks
+        several = sha256(" ".join(keys).encode()).hexdigest()[:8]
+        asked = self.suite if not keys else keys[0] if len(keys) == 1 else f"{len(keys)}-benchmarks-{several}"
+        return folder_name("audit", model, asked, *(part[:8] for part in recipes))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -10,7 +10,7 @@ import typer
 from onesense.cli import options
 
 if TYPE_CHECKING:
-    from onesense.bias.audit import Audit, AuditSettings
+    from onesense.bias.audit import Audit
 
 _AUDIT = "Audit"
 
@@ -58,6 +58,7 @@ def audit_command(
     from onesense.cli.choice import DEMO, load_to_measure
     from onesense.cli.console import Bars, note, warn
     from onesense.config import load_settings
+    from onesense.store.progress import RecordedStages
 
     settings = load_settings(
         model_name=model_name, run_folder=run_folder, seed=seed, dtype=dtype, device=device
@@ -74,27 +75,20 @@ def audit_command(
     name = model or settings.model_name or DEMO
     loaded = load_to_measure(name, settings)
     note(f"Model {loaded.name} ({loaded.family}, {loaded.n_layers} layers); {describe_prefix(loaded)}")
-    folder = settings.run_folder or _folder(
-        loaded.name, chosen, [one.content_hash if one else "" for one in recipes]
+    folder = settings.run_folder or Path("onesense-runs") / chosen.folder_name(
+        loaded.name, [one.content_hash for one in recipes if one]
     )
     found = audit(
-        loaded, folder, recipe=recipes[0], against=recipes[1], settings=chosen, stages=Bars(quiet=quiet)
+        loaded,
+        folder,
+        recipe=recipes[0],
+        against=recipes[1],
+        settings=chosen,
+        stages=RecordedStages(Bars(quiet=quiet), folder),
     )
     for line in found.result.notes:
         warn(line)
     _show(found)
-
-
-def _folder(model: str, settings: AuditSettings, hashes: list[str]) -> Path:
-    """A folder for each thing that can be asked, so that two audits do not meet in one."""
-    from hashlib import sha256
-
-    from onesense.cli.extract import folder_name
-
-    keys = settings.benchmarks
-    several = sha256(" ".join(keys).encode()).hexdigest()[:8]
-    asked = settings.suite if not keys else keys[0] if len(keys) == 1 else f"{len(keys)}-benchmarks-{several}"
-    return Path("onesense-runs") / folder_name("audit", model, asked, *(part[:8] for part in hashes if part))
 
 
 def _show(found: Audit) -> None:

@@ -133,6 +133,7 @@ def debias_command(
     from onesense.cli.choice import DEMO, load_to_measure, named_dictionaries, tell_dictionary
     from onesense.cli.console import Bars, note
     from onesense.config import load_settings
+    from onesense.store.progress import RecordedStages
 
     settings = load_settings(
         model_name=model_name,
@@ -183,12 +184,14 @@ def debias_command(
     if check:
         _check(loaded, dictionaries, force=force)
     folder = settings.run_folder or _folder(loaded.name, dictionaries, settings.seed)
-    found = debias(loaded, dictionaries, folder, settings=wanted, stages=Bars(quiet=quiet))
+    found = debias(
+        loaded, dictionaries, folder, settings=wanted, stages=RecordedStages(Bars(quiet=quiet), folder)
+    )
     _show(found)
 
 
 def _folder(model: str, dictionaries: list[Dictionary], seed: int) -> Path:
-    from onesense.cli.extract import folder_name
+    from onesense.store.run_folder import folder_name
 
     depths = [str(one.hook_point.layer) for one in dictionaries]
     return Path("onesense-runs") / folder_name("debias", model, *depths, f"seed{seed}")

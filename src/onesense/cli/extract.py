@@ -57,6 +57,8 @@ def extract_command(
     from onesense.cli.choice import choose, layer_disagreement, tell_dictionary
     from onesense.cli.console import Bars, note, warn
     from onesense.config import load_settings
+    from onesense.store.progress import RecordedStages
+    from onesense.store.run_folder import folder_name
 
     settings = load_settings(
         model_name=model_name,
@@ -103,19 +105,13 @@ def extract_command(
     folder = settings.run_folder or Path("onesense-runs") / folder_name(
         "extract", loaded.name, dictionary.origin.label
     )
-    extraction = extract(loaded, dictionary, folder, chosen, stages=Bars(quiet=quiet))
+    extraction = extract(loaded, dictionary, folder, chosen, stages=RecordedStages(Bars(quiet=quiet), folder))
     if settings.top_activations_file is not None:
         write_original_json(extraction, settings.top_activations_file)
     _show(extraction)
     note(f"Run folder: {extraction.run.path}")
     if settings.top_activations_file is not None:
         note(f"Results saved to '{settings.top_activations_file}'")
-
-
-def folder_name(*parts: str) -> str:
-    """A name for a run's folder that any system takes."""
-    joined = "-".join(parts)
-    return "".join(c if c.isalnum() or c in "-." else "-" for c in joined).strip("-.")[:120]
 
 
 def _show(extraction: Extraction) -> None:

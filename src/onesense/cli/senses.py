@@ -64,8 +64,9 @@ def measure_command(
     """Count the senses of every feature, and of neurons and the residual basis beside them."""
     from onesense.cli.choice import choose, tell_dictionary
     from onesense.cli.console import Bars, note
-    from onesense.cli.extract import folder_name
     from onesense.config import load_settings
+    from onesense.store.progress import RecordedStages
+    from onesense.store.run_folder import folder_name
 
     settings = load_settings(
         model_name=model_name,
@@ -100,7 +101,9 @@ def measure_command(
     folder = settings.run_folder or Path("onesense-runs") / folder_name(
         "senses", loaded.name, dictionary.origin.label
     )
-    measured = measure_senses(loaded, dictionary, folder, chosen, stages=Bars(quiet=quiet))
+    measured = measure_senses(
+        loaded, dictionary, folder, chosen, stages=RecordedStages(Bars(quiet=quiet), folder)
+    )
     write_sense_catalog(measured, loaded)
     title = f"Senses at {dictionary.hook_point} of {loaded.name}, {len(measured.measurement.activity):,} positions"
     picture = draw_senses(measured.tables, measured.run.path / "senses.png", title)

@@ -47,10 +47,11 @@ def validate_command(
     """Test the measure of senses on ground truth, beside cheap alternatives; it takes no judge."""
     from onesense.cli.choice import choose
     from onesense.cli.console import Bars, note
-    from onesense.cli.extract import folder_name
     from onesense.config import load_settings
     from onesense.errors import ConfigurationError
     from onesense.store.atomic import write_json
+    from onesense.store.progress import RecordedStages
+    from onesense.store.run_folder import folder_name
 
     wanted = [one.strip() for one in tests.split(",") if one.strip()]
     unknown = [one for one in wanted if one not in _TESTS]
@@ -102,7 +103,7 @@ def validate_command(
             dtype=settings.dtype,
         ),
         read=None if read is None else read.activity,
-        stages=stages,
+        stages=RecordedStages(stages, folder),
     )
     write_json(folder / "validation.json", found.to_json())
     _show(found)

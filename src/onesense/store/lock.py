@@ -46,6 +46,16 @@ def exclusive_lock(folder: Path | str) -> Iterator[None]:
         os.close(descriptor)
 
 
+def lock_holder(folder: Path | str) -> int | None:
+    """Id of the process that writes to a folder now; None where none does. Takes no lock."""
+    try:
+        text = (Path(folder) / LOCK_NAME).read_text(encoding="ascii", errors="replace").strip()
+    except OSError:
+        return None
+    process = int(text) if text.isdecimal() and len(text) < 10 else 0
+    return process if process > 0 and _is_alive(process) else None
+
+
 def _take(descriptor: int, path: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

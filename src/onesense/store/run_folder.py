@@ -34,6 +34,7 @@ from onesense.store.atomic import (
 )
 from onesense.store.disk_errors import disk_errors
 from onesense.store.lock import LOCK_NAME, exclusive_lock
+from onesense.store.progress import forget_progress
 from onesense.store.provenance import file_sha256
 from onesense.store.schema import SCHEMA_VERSION, check_schema
 
@@ -243,14 +244,24 @@ class RunFolder:
         return self.path / PARTIALS / f"shard-{index:04d}.json"
 
 
+def folder_name(*parts: str) -> str:
+    """A name for a run's folder that any system takes."""
+    joined = "-".join(parts)
+    return "".join(c if c.isalnum() or c in "-." else "-" for c in joined).strip("-.")[:120]
+
+
 @contextmanager
 def _locked_and_clean(path: Path) -> Iterator[None]:
     with exclusive_lock(path):
         remove_leftovers(path)
+        forget_progress(path)
         for folder in path.iterdir():
             if folder.is_dir():
                 remove_leftovers(folder)
-        yield
+        try:
+            yield
+        finally:
+            forget_progress(path)
 
 
 def _as_json(value: object) -> Any:

@@ -14,7 +14,7 @@ _HEADS = (
     ("explanation", "Explanation", "", "What the feature is said to fire on"),
     ("tokens", "Promoted tokens", "", "Tokens whose logit the decoder row raises most, strongest first"),
     ("density", "Density", "share of tokens", "Share of the text's tokens on which it fires"),
-    ("max_activation", "Max", "activation", "Largest activation in the text"),
+    ("max_activation", "Max activation", "", "Largest activation in the text"),
     ("senses", "Senses", "", "How many groups its contexts fall into"),
     (
         "effect",

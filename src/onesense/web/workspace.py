@@ -131,7 +131,7 @@ class Workspace:
     """
 
     def __init__(self, roots: Sequence[Path], store: Path) -> None:
-        self.roots = tuple(roots)
+        self.roots = (*roots, store)  # what is made here is looked at, too
         self.store = store
         self._opened: dict[Path, tuple[tuple[int, int, int], RunFolder]] = {}
 
