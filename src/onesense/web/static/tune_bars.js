@@ -3,7 +3,7 @@
 import { drawing, element, number } from "./elements.js";
 
 const share = (value) => `${Math.round(100 * value)} %`.replace("-", "−");
-const nats = (value) => number(value, 2);
+const nats = (value) => (Math.abs(value) < 1 ? String(Number(value.toFixed(4))) : number(value, 3));
 const MEASURES = [
   { key: "spread", title: "Bias: spread over occupations", better: "less is better", words: share, least: 1.1, unedited: 1 },
   { key: "slope", title: "Bias: follows the share of women", better: "less is better", words: share, least: 1.1, unedited: 1 },

@@ -29,7 +29,7 @@ function meters(one, most) {
 
 function words(one) {
   const tokens = one.promoted.map((text) => [element("span", { class: "token" }, token(text)), " "]);
-  if (one.explanation) return [element("bdi", { class: "text" }, visible(one.explanation)), " ", ...tokens.slice(0, 3)];
+  if (one.explanation) return [element("bdi", { class: "said", title: visible(one.explanation) }, visible(one.explanation))];
   return tokens.length ? tokens : [element("span", { class: "quiet" }, "no words known")];
 }
 
