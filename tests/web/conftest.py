@@ -107,9 +107,9 @@ def server(demo_run: Path, start_server: Callable[..., str]) -> str:
     return start_server(str(demo_run), cwd=demo_run.parent)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Chromium, as Debian packages it."""
+    """Chromium, as Debian packages it; Playwright's event loop must not outlive the module, others have their own."""
     chromium = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
         pytest.skip("needs Chromium (Debian's package chromium), or its path in CHROMIUM")
