@@ -128,7 +128,8 @@ def faults() -> list[str]:
 @pytest.fixture
 def page(browser: Browser, faults: list[str]) -> Iterator[Page]:
     """A page of a desk; the test fails where it asks elsewhere, logs an error, or breaks its own policy."""
-    context = browser.new_context(viewport=DESK)
+    # Colours on their way from one theme to the other are neither's.
+    context = browser.new_context(viewport=DESK, reduced_motion="reduce")
 
     def allowed(request: Request) -> bool:
         return bool(_ON_LOOPBACK.match(request.url))
