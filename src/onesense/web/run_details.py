@@ -34,12 +34,12 @@ class Files(NamedTuple):
 
     Attributes:
         name: Name; that of a folder ends in a slash.
-        count: How many files.
+        number: How many files.
         size: Bytes of all of them.
     """
 
     name: str
-    count: int
+    number: int
     size: int
 
 
