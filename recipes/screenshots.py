@@ -139,7 +139,8 @@ def main() -> None:
             browser = playwright.chromium.launch(executable_path=chromium, args=_FLAGS)
             page = browser.new_page()
             page.goto(server)
-            names = named(page.evaluate("fetch('/index.json').then((one) => one.json())")["runs"])
+            sections = page.evaluate("fetch('/index.json').then((one) => one.json())")["sections"]
+            names = named([run for section in sections for run in section["runs"]])
             known = page.evaluate("fetch('/steer.json').then((one) => one.json())")["dictionaries"]
             names["dictionary"] = next(
                 (one["key"] for one in known if one["hook_point"].startswith("blocks.15")), ""
