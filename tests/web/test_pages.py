@@ -27,9 +27,8 @@ PAGES = [
 
 @pytest.mark.parametrize("address", PAGES)
 def test_a_page_is_whole(page: Page, server: str, accessible: Callable[[Page], None], address: str) -> None:
-    page.emulate_media(
-        reduced_motion="reduce"
-    )  # colours on their way from one theme to the other are neither's
+    # Colours on their way from one theme to the other are neither's.
+    page.emulate_media(reduced_motion="reduce")
     page.goto(server + address)
     for theme in ("light", "dark"):
         page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]

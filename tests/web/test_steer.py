@@ -167,7 +167,7 @@ def test_too_many_edits_and_unknown_dictionaries_are_refused(own: TestClient, ke
     ("body", "told"),
     [
         ({"prompt": " \n "}, "The prompt is empty"),
-        ({"prompt": "garden " * 1140, "max_new_tokens": 256}, "context"),
+        ({"prompt": "\u1234" * 8000}, "context"),
         ({"edits": [{"feature": 10**9}]}, "There is no feature"),
         ({"edits": [{"operation": "direction_add", "value": None}]}, "needs one"),
         ({"edits": [{"operation": "ablate", "window": "generation", "last": 2}]}, "prompt's end"),
@@ -226,7 +226,8 @@ def test_features_are_found_by_word_and_number(own: TestClient, key: str) -> Non
 
     assert GARDENS in found("gardens")
     assert found(str(GARDENS)) == [GARDENS]
-    assert found('"') == found("NEAR(") == found("9" * 30) == []
+    assert found('"') == found("9" * 30) == []
+    assert GARDENS in found('gardens) OR NEAR("')  # text, no syntax
 
 
 @pytest.mark.parametrize(

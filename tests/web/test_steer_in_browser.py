@@ -89,7 +89,7 @@ def test_an_address_two_tabs_and_no_edit(page: Page, server: str) -> None:
     page.goto(f"{server}/steer?edit={key}/{GARDENS}:scale:0&prompt={hostile}&seed=9")
     edit = page.get_by_role("group", name=f"Feature {GARDENS}")
     expect(edit).to_be_visible()
-    expect(page.get_by_label("Prompt")).to_have_value(hostile)
+    expect(page.get_by_label("Prompt", exact=True)).to_have_value(hostile)
     expect(page.get_by_label("Seed", exact=True)).to_have_value("9")
 
     other = page.context.new_page()

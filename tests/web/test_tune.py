@@ -41,10 +41,9 @@ def saved(client: TestClient, key: str, demo_run: Path) -> Iterator[str]:
 
 def test_the_sliders_are_those_of_the_recipe(client: TestClient, saved: str, key: str) -> None:
     data = client.get("/tune.json", params={"recipe": saved}).json()
-    assert [(one["dictionary"], one["feature"], one["factor"]) for one in data["features"]] == [
-        (key, GARDENS, 0.0)
-    ]
-    assert data["fixed"] == 0
+    found = {(one["dictionary"], one["feature"]): one["factor"] for one in data["sliders"]}
+    assert found[key, GARDENS] == 0.0
+    assert data["fixed"] == []
     assert saved in client.get("/tune").text
 
 
@@ -54,11 +53,13 @@ def test_the_quick_audit_tells_what_factors_do(client: TestClient, saved: str, k
         client.post("/api/tune/measure", json={"recipe": saved, "factors": [factor]})
     )
     assert event == "done", untouched
+    untouched = untouched["measures"]
     assert untouched["spread"] == {"value": 1.0, "low": 1.0, "high": 1.0}
     assert untouched["kl"]["value"] == 0.0
     strong = {"dictionary": key, "feature": 999, "factor": -3.0}
     event, changed = last_event(client.post("/api/tune/measure", json={"recipe": saved, "factors": [strong]}))
     assert event == "done", changed
+    changed = changed["measures"]
     assert changed["kl"]["value"] > 0
     assert changed["kl"]["low"] <= changed["kl"]["value"] <= changed["kl"]["high"]
     assert changed["spread"]["value"] != 1.0
