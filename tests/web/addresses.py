@@ -12,6 +12,9 @@ from fastapi.testclient import TestClient
 Read = Callable[[str], Any]
 """Gives the JSON that an address answers."""
 
+INSIDES = re.compile(r'Traceback|site-packages|File "|, line \d+, in |object at 0x')
+"""What no answer holds."""
+
 _PART = re.compile(r"\{(\w+)\}")
 _FEATURES = ("0", "3")
 _FILES = ("report.html", "recipe.json", "result.json", "audit.json", "audit.html", "study.json", "study.html")

@@ -16,10 +16,8 @@ from httpx2 import Response
 from browser import ADDRESS
 from onesense.web.app import create_app
 from onesense.web.workspace import Workspace
-from web.addresses import known_names, readable, reader
+from web.addresses import INSIDES, known_names, readable, reader
 from web.hostile_runs import make_hostile_runs
-
-_INSIDES = re.compile(r'Traceback|site-packages|File "|, line \d+, in |object at 0x')
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +94,7 @@ def test_every_page_of_hostile_runs_is_text(looked: Looked) -> None:
     pages = set()
     for address, answer in looked.answers.items():
         assert answer.status_code < 500, (address, answer.text[:500])
-        assert not _INSIDES.search(answer.text), address
+        assert not INSIDES.search(answer.text), address
         if answer.headers["content-type"].startswith("text/html") and "/files/" not in address:
             watching = Watching()
             watching.feed(answer.text)
