@@ -81,7 +81,7 @@ def readable(schema: Mapping[str, Any], names: Mapping[str, list[str]]) -> Itera
 def fitting(path: str, names: Mapping[str, list[str]]) -> dict[str, list[str]]:
     """The names with those runs only that the page is of."""
     page = path.removeprefix("/runs/{run}/").partition("/")[0].partition(".")[0]
-    command = _PAGES.get(page)
+    command = "extract" if path == "/api/activations" else _PAGES.get(page)
     return {**names, "run": names[f"run of {command}"] if command else names["run"]}
 
 

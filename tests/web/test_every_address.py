@@ -27,8 +27,8 @@ from web.hostile_runs import make_hostile_runs
 _EXAMPLES = 12
 # What else is random would be refused before the rest is looked at.
 _SENSIBLE = {
-    "sort": ["", "density", "match", "tokens", "several"],
-    "order": ["", "up", "down", "asc"],
+    "sort": ["", "", "", "density", "match", "tokens", "several"],
+    "order": ["down", "up", "down", "asc"],
     "page": ["", "1", "2"],
     "per": ["", "50"],
     "go": ["", "1"],
@@ -114,4 +114,4 @@ def test_no_question_breaks_the_server(app: FastAPI) -> None:
         found[operation.label] = ask_everything(client, operation, fitting(operation.path, names))
     assert {"GET /", "GET /runs/{run}/features/{feature}", "POST /api/steer"} <= set(found)
     # What was never answered was not tested: its names or values do not fit.
-    assert {label for label, statuses in found.items() if not statuses & {200, 303, 307}} == _NEEDS_MORE
+    assert {label for label, statuses in found.items() if not statuses & {200, 303, 307}} <= _NEEDS_MORE
