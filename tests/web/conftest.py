@@ -17,14 +17,13 @@ from axe_playwright_python.sync_playwright import Axe
 from fastapi.testclient import TestClient
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
 
-from browser import ADDRESS, DESK, GARDENS
+from browser import ADDRESS, BROWSER_FLAGS, DESK, GARDENS, chromium_path
 from onesense.store.catalog import Catalog
 from onesense.store.explanations import ExplanationRow, ScoreRow, write_explanations, write_scores
 from onesense.web.app import create_app
 from onesense.web.workspace import Workspace
 
 _ONESENSE = [sys.executable, "-c", "from onesense.cli.main import main; main()"]
-_BROWSER_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
 _ON_LOOPBACK = re.compile(r"^(http://127\.0\.0\.1:\d+/|data:|blob:)")
 
 
@@ -110,11 +109,8 @@ def server(demo_run: Path, start_server: Callable[..., str]) -> str:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Chromium, as Debian packages it; Playwright's event loop must not outlive the module, others have their own."""
-    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        pytest.skip("needs Chromium (Debian's package chromium), or its path in CHROMIUM")
     with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=chromium, args=_BROWSER_FLAGS)
+        started = playwright.chromium.launch(executable_path=chromium_path(), args=BROWSER_FLAGS)
         yield started
         started.close()
 

@@ -11,7 +11,9 @@ from urllib.parse import urlsplit
 
 import pytest
 from fastapi.testclient import TestClient
+from playwright.sync_api import Page, sync_playwright
 
+from browser import BROWSER_FLAGS, chromium_path
 from onesense.web.security import CHANGE_HEADER, HEADERS, MOST_BYTES, refuse
 
 TRAVERSALS = [
@@ -122,7 +124,7 @@ def test_a_body_that_grows_beyond_the_limit_is_not_read_to_its_end(client: TestC
             yield b" " * 1000
 
     answer = client.post("/api/steer", content=endless(), headers={"content-type": "application/json"})  # type: ignore[arg-type]
-    assert answer.status_code in (400, 413)
+    assert answer.status_code == 413
 
 
 @pytest.mark.parametrize(
@@ -224,6 +226,37 @@ def test_a_refusal_does_not_leave_the_rest_of_a_body_for_a_request(server: str) 
     assert raw(server, request.encode()).count(b"HTTP/1.1 ") == 1
 
 
+def test_a_real_server_ends_a_body_that_never_ends(server: str) -> None:
+    own = urlsplit(server).netloc
+    head = f"POST /api/steer HTTP/1.1\r\nHost: {own}\r\nContent-Type: application/json\r\nX-Onesense: 1\r\n"
+    piece = b"186A0\r\n" + b" " * 100_000 + b"\r\n"  # never the last one
+    answer = raw(
+        server, f"{head}Transfer-Encoding: chunked\r\n\r\n".encode() + piece * (MOST_BYTES // 100_000 + 1)
+    )
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert b"\r\ncontent-security-policy: " in answer
+    assert answer.count(b"HTTP/1.1 ") == 1
+
+
+@pytest.mark.parametrize("address", ["/work.json", "/api/openapi.json", "/static/onesense.css"])
+def test_a_question_may_not_carry_much_either(server: str, address: str) -> None:
+    own = urlsplit(server).netloc
+    head = f"GET {address} HTTP/1.1\r\nHost: {own}\r\nContent-Length: {MOST_BYTES + 1}\r\n\r\n"
+    assert raw(server, head.encode()).startswith(b"HTTP/1.1 413 ")
+
+
+def test_there_are_no_web_sockets(server: str) -> None:
+    own = urlsplit(server).netloc
+    lines = [
+        "GET /work HTTP/1.1", f"Host: {own}", "Upgrade: websocket", "Connection: Upgrade",
+        "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+    ]  # fmt: skip
+    at = urlsplit(server)
+    with socket.create_connection((at.hostname or "", at.port or 0), timeout=20) as connection:
+        connection.sendall("\r\n".join([*lines, "", ""]).encode())
+        assert not connection.recv(1000).startswith(b"HTTP/1.1 101")
+
+
 def test_a_real_server_answers_this_machine(server: str) -> None:
     at = urlsplit(server)
     connection = http.client.HTTPConnection(at.hostname or "", at.port, timeout=20)
@@ -234,14 +267,35 @@ def test_a_real_server_answers_this_machine(server: str) -> None:
 
 
 def test_another_site_cannot_use_a_browser_against_us(
-    page: object, server: str, start_attacker: Callable[[str], str], faults: list[str]
+    page: Page, server: str, start_attacker: Callable[[str], str], faults: list[str]
 ) -> None:
-    from playwright.sync_api import Page
-
-    assert isinstance(page, Page)
     page.goto(start_attacker(server))
     page.wait_for_function("window.tried === 4")
     assert page.evaluate("window.read") == []
     assert page.locator("iframe").count() == 1
     assert page.frames[1].evaluate("document.body ? document.body.innerText : ''").find("onesense") == -1
     faults.clear()  # the browser says of each attempt that it was refused
+
+
+def test_a_name_that_is_pointed_at_this_machine_reads_nothing(server: str) -> None:
+    """DNS rebinding: to the browser the attacker's page and this server are of one origin."""
+    port = urlsplit(server).port
+    with sync_playwright() as playwright:
+        flags = [*BROWSER_FLAGS, "--host-resolver-rules=MAP evil.example 127.0.0.1"]
+        started = playwright.chromium.launch(executable_path=chromium_path(), args=flags)
+        page = started.new_page()
+        answer = page.goto(f"http://evil.example:{port}/")
+        assert answer is not None
+        assert answer.status == 421
+        found = page.evaluate(
+            """async () => {
+              const headers = {"content-type": "application/json", "x-onesense": "1"};
+              const asked = [fetch("/index.json"), fetch("/work.json"), fetch("/static/onesense.css"),
+                fetch("/api/steer", {method: "POST", headers, body: '{"prompt":"x"}'})];
+              const answers = await Promise.all(asked);
+              return Promise.all(answers.map(async (one) => [one.status, await one.text()]));
+            }"""
+        )
+        started.close()
+    assert [status for status, _ in found] == [421] * 4
+    assert all("demo" not in text for _, text in found)

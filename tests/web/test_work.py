@@ -161,3 +161,32 @@ def test_many_listen_to_one(queue: WorkQueue) -> None:
 
     heard = asyncio.run(asyncio.wait_for(listen(), 30))
     assert all(one[-1] == "done" for one in heard)
+
+
+def test_nothing_is_taken_after_the_end() -> None:
+    queue = WorkQueue()
+    queue.close()
+    with pytest.raises(QueueFullError, match="ending"):
+        queue.submit("steer", "too late", nothing)
+
+
+def test_two_pieces_of_work_never_run_at_once(queue: WorkQueue) -> None:
+    running: list[int] = []
+    most: list[int] = []
+
+    def run(job: Job) -> dict[str, Any]:
+        running.append(1)
+        most.append(len(running))
+        job.check()
+        running.pop()
+        return {}
+
+    threads = [threading.Thread(target=queue.submit, args=("steer", f"{k}", run)) for k in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for job in queue.jobs():
+        assert ended(job)[-1] == "done"
+    assert set(most) == {1}
+    assert len({job.id for job in queue.jobs()}) == 20

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onesense.errors import ConfigurationError, NotFoundError
-from onesense.steer.recipe import ModelReference, Recipe
+from onesense.steer.recipe import ModelReference, Recipe, write_recipe
 from onesense.store.run_folder import RunFolder
 from onesense.web.workspace import Workspace
 
@@ -117,3 +117,15 @@ def test_dictionaries_go_by_their_fingerprint(demo_run: Path) -> None:
     assert known.extract == ("demo",)
     with pytest.raises(NotFoundError):
         workspace.dictionary("0" * 12)
+
+
+def test_recipes_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    for name in ("a b", "a-b", "日本", "中国"):
+        write_recipe(RECIPE, tmp_path / "recipes" / f"{name}.json")
+    write_recipe(RECIPE, make_run(tmp_path / "saved", "debias") / "recipes" / "a b.json")
+    workspace = Workspace([tmp_path], tmp_path)
+    found = workspace.recipes()
+    assert len({one.id for one in found}) == len(found) == 5
+    for one in found:
+        assert workspace.recipe(one.id).path == one.path
+        assert re.fullmatch(r"[a-z0-9.-]{1,200}", one.id)

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -20,6 +21,8 @@ CHANGE_HEADER = "x-onesense"
 MOST_BYTES = 1_000_000
 """Of a request's body."""
 
+_TOO_LARGE = "The request is too large."
+_MOST_DIGITS = 12
 _NAMES = ("127.0.0.1", "localhost", "[::1]")
 _DEFAULT_PORT = 80
 _READING = ("GET", "HEAD")
@@ -66,8 +69,11 @@ class LocalOnly:
                 await self._app(scope, receive, send)
             return  # there are no web sockets here
 
+        limited = _Limited(receive)
+
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
+                limited.answering = True
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers[name] = value
@@ -80,7 +86,7 @@ class LocalOnly:
             answer = JSONResponse(body, refusal.status, headers={"connection": "close"})
             await answer(scope, receive, send_with_headers)
             return
-        await self._app(scope, _Limited(receive), send_with_headers)
+        await self._app(scope, limited, send_with_headers)
 
 
 def refuse(scope: Scope) -> Refusal | None:
@@ -99,6 +105,9 @@ def refuse(scope: Scope) -> Refusal | None:
     origins = _values(headers, "origin")
     if origins and origins != [f"http://{hosts[0]}"]:
         return Refusal(403, "Another page asked for this.", "Open onesense in a window of its own.")
+    lengths = _values(headers, "content-length")
+    if any(not one.isdecimal() or len(one) > _MOST_DIGITS or int(one) > MOST_BYTES for one in lengths):
+        return Refusal(413, _TOO_LARGE, f"Send at most {MOST_BYTES:,} bytes.")
     reading = scope["method"] in _READING
     if _of_another_site(headers, reading=reading):
         return Refusal(403, "Another site asked for this.", "Open onesense in a window of its own.")
@@ -112,9 +121,6 @@ def _refuse_change(headers: Iterable[tuple[str, str]]) -> Refusal | None:
         return Refusal(
             403, "A request that changes something needs a header.", f"Send the header {CHANGE_HEADER}: 1."
         )
-    lengths = _values(headers, "content-length")
-    if any(not one.isdecimal() or int(one[:12]) > MOST_BYTES for one in lengths):
-        return Refusal(413, "The request is too large.", f"Send at most {MOST_BYTES:,} bytes.")
     kinds = [one.partition(";")[0].strip().lower() for one in _values(headers, "content-type")]
     if any(kind != "application/json" for kind in kinds):
         return Refusal(415, "Only JSON is taken.", "Send it with content-type: application/json.")
@@ -147,11 +153,15 @@ class _Limited:
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
         self._seen = 0
+        self.answering = False
+        """Whether the answer has begun: it cannot become a refusal any more."""
 
     async def __call__(self) -> Message:
         message = await self._receive()
         if message["type"] == "http.request":
             self._seen += len(message.get("body", b""))
             if self._seen > MOST_BYTES:
-                return {"type": "http.disconnect"}
+                if self.answering:
+                    return {"type": "http.disconnect"}
+                raise HTTPException(413, _TOO_LARGE, headers={"connection": "close"})
         return message

@@ -21,6 +21,7 @@ MOST_WAITING = 32
 
 _MOST_KEPT = 100
 _SILENCE_S = 10.0
+_PATIENCE_S = 10.0
 _logger = logging.getLogger(__name__)
 
 
@@ -217,9 +218,11 @@ class WorkQueue:
             run: Does it: tells its events to the job, looks at ``job.cancel``, and returns JSON values.
 
         Raises:
-            QueueFullError: ``MOST_WAITING`` wait already.
+            QueueFullError: ``MOST_WAITING`` wait already, or the line is closed.
         """
         with self._changed:
+            if self._closed:
+                raise QueueFullError("The server is ending.", hint="Start `onesense serve` again.")
             if len(self._waiting) >= MOST_WAITING:
                 raise QueueFullError(
                     f"{MOST_WAITING} pieces of work wait already.", hint="Wait for one to end, or end one."
@@ -254,14 +257,14 @@ class WorkQueue:
             job.give_up()
 
     def close(self) -> None:
-        """End everything, and wait for the thread."""
+        """End everything, and wait a little for the thread: a model that loads cannot be interrupted."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
         for job in self.jobs():
             if not job.state.ended:
                 self.cancel(job)
-        self._thread.join()
+        self._thread.join(_PATIENCE_S)
 
     def _work(self) -> None:
         while True:

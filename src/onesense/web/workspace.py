@@ -5,6 +5,7 @@ Nothing that a browser sends is ever a path: it names a run, a dictionary or a r
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -137,13 +138,10 @@ class Workspace:
 
     def runs(self) -> list[KnownRun]:
         """Every run, by path; those that cannot be read say why."""
-        found, used = [], set()
+        found: list[KnownRun] = []
+        used: set[str] = set()
         for path in self._run_paths():
-            name = base = _slug(path.name) or "run"
-            number = 2
-            while name in used:
-                name, number = f"{base}-{number}", number + 1
-            used.add(name)
+            name = _distinct(_slug(path.name) or "run", used)
             try:
                 found.append(KnownRun(name, path, self._open(path)))
             except OnesenseError as error:
@@ -218,15 +216,16 @@ class Workspace:
 
     def recipes(self) -> list[KnownRecipe]:
         """Saved recipes, then those of debias runs."""
+        used: set[str] = set()
         saved = [
-            KnownRecipe(f"saved.{_slug(path.stem)}", path.stem, path)
+            KnownRecipe(_distinct(f"saved.{_slug(path.stem)}", used), path.stem, path)
             for path in sorted((self.store / RECIPES).glob("*.json"))
         ]
         made = []
         for known in self.of_command("debias"):
             for path in sorted((known.path / RECIPES).glob("*.json")):
-                title = f"{known.path.name}: {path.stem}"
-                made.append(KnownRecipe(f"{known.id}.{_slug(path.stem)}", title, path, known.id))
+                name = _distinct(f"{known.id}.{_slug(path.stem)}", used)
+                made.append(KnownRecipe(name, f"{known.path.name}: {path.stem}", path, known.id))
         return [*saved, *made]
 
     def recipe(self, name: str) -> KnownRecipe:
@@ -303,6 +302,14 @@ def _children(root: Path) -> list[Path]:
         return sorted(path for path in root.iterdir() if (path / RUN_FILE).exists())
     except OSError:
         return []
+
+
+def _distinct(wanted: str, used: set[str]) -> str:
+    """The name, with a number where it is used already; it is used from now on."""
+    numbered = (f"{wanted}-{number}" for number in itertools.count(2))
+    name = next(one for one in itertools.chain([wanted], numbered) if one not in used)
+    used.add(name)
+    return name
 
 
 def _slug(name: str) -> str:
