@@ -12,6 +12,7 @@ from browser import DESK, PHONE, fits
 PAGES = [
     "/",
     "/work",
+    "/runs/demo",
     "/runs/demo/features",
     "/runs/demo/features?q=she&score_from=0.1&sort=density",
     "/runs/demo/features?q=nothing+holds+these&explained=1",
