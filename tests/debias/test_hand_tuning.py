@@ -8,7 +8,8 @@ from onesense.debias.hand_tuning import Setting, parse_setting, with_factors
 from onesense.errors import ConfigurationError, NotFoundError
 from onesense.model.language_model import LanguageModel
 from onesense.steer.edit import Edit, Operation
-from onesense.steer.recipe import ModelReference, Part, Recipe
+from onesense.steer.recipe import DictionaryReference, ModelReference, Part, Recipe
+from onesense.steer.where import Where, Window
 from small_recipes import dictionary_at
 
 EARLY, LATE = dictionary_at("blocks.0.hook_resid_post"), dictionary_at("blocks.1.hook_resid_post")
@@ -88,3 +89,53 @@ def test_parts_are_plain(tiny_llama: LanguageModel) -> None:
     recipe = with_factors(_empty(tiny_llama), [parse_setting("3=0.5")], [EARLY])
     assert isinstance(recipe.parts[0], Part)
     assert Recipe.from_json(recipe.to_json()) == recipe
+
+
+def test_what_else_is_done_to_a_feature_can_stay(tiny_llama: LanguageModel) -> None:
+    inside = Where(window=Window.PROMPT)
+    edits = (
+        Edit(feature=3, operation=Operation.SCALE, value=0.5, where=inside),
+        Edit(feature=3, operation=Operation.ADD, value=-0.1),
+        Edit(feature=4, operation=Operation.CLAMP, value=2.0),
+    )
+    part = Part(
+        hook_point=EARLY.hook_point.name,
+        dictionary=DictionaryReference.of(EARLY),
+        edits=edits,
+        stack=True,
+    )
+    recipe = _empty(tiny_llama).model_copy(update={"parts": (part,)})
+
+    def after(*texts: str) -> tuple[Edit, ...]:
+        settings = [parse_setting(text) for text in texts]
+        (made,) = with_factors(recipe, settings, [EARLY], keep_others=True).parts
+        assert made.stack
+        return made.edits
+
+    assert after("3=0.2") == (edits[0].model_copy(update={"value": 0.2}), *edits[1:])
+    assert after("3=1") == edits[1:]
+    fresh = Edit(feature=4, operation=Operation.SCALE, value=0.0)
+    assert after("4=0") == (*edits[:2], fresh, edits[2])
+    assert after("3=0.2", "3=0.5") == edits
+
+
+def test_a_second_edit_of_a_feature_makes_a_stack(tiny_llama: LanguageModel) -> None:
+    clamp = Edit(feature=4, operation=Operation.CLAMP, value=2.0)
+    reference = DictionaryReference.of(EARLY)
+    part = Part(hook_point=EARLY.hook_point.name, dictionary=reference, edits=(clamp,))
+    recipe = _empty(tiny_llama).model_copy(update={"parts": (part,)})
+    (apart,) = with_factors(recipe, [parse_setting("5=0")], [EARLY], keep_others=True).parts
+    (stacked,) = with_factors(recipe, [parse_setting("4=0")], [EARLY], keep_others=True).parts
+    assert (apart.stack, stacked.stack) == (False, True)
+
+
+def test_which_of_two_factors_is_meant_is_asked(tiny_llama: LanguageModel) -> None:
+    windows = (Window.PROMPT, Window.GENERATION)
+    edits = tuple(
+        Edit(feature=3, operation=Operation.SCALE, value=0.5, where=Where(window=one)) for one in windows
+    )
+    reference = DictionaryReference.of(EARLY)
+    part = Part(hook_point=EARLY.hook_point.name, dictionary=reference, edits=edits, stack=True)
+    recipe = _empty(tiny_llama).model_copy(update={"parts": (part,)})
+    with pytest.raises(ConfigurationError, match="several factors"):
+        with_factors(recipe, [parse_setting("3=0.2")], [EARLY], keep_others=True)

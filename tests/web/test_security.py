@@ -219,7 +219,8 @@ def test_a_real_server_refuses_what_it_should(server: str, lines: list[bytes]) -
 def test_a_refusal_does_not_leave_the_rest_of_a_body_for_a_request(server: str) -> None:
     own = urlsplit(server).netloc
     hidden = f"GET /work.json HTTP/1.1\r\nHost: {own}\r\nConnection: close\r\n\r\n"
-    request = f"POST /api/steer HTTP/1.1\r\nHost: {own}\r\nContent-Type: text/plain\r\nContent-Length: {len(hidden)}\r\n\r\n{hidden}"
+    head = f"POST /api/steer HTTP/1.1\r\nHost: {own}\r\nContent-Type: text/plain\r\n"
+    request = f"{head}Content-Length: {len(hidden)}\r\n\r\n{hidden}"
     assert raw(server, request.encode()).count(b"HTTP/1.1 ") == 1
 
 

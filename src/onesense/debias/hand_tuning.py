@@ -48,16 +48,24 @@ def parse_setting(text: str) -> Setting:
     return Setting(match["place"], int(match["feature"]), factor)
 
 
-def with_factors(recipe: Recipe, settings: Sequence[Setting], dictionaries: Sequence[Dictionary]) -> Recipe:
-    """A recipe with other factors; whatever else it does to those features is taken out.
+def with_factors(
+    recipe: Recipe,
+    settings: Sequence[Setting],
+    dictionaries: Sequence[Dictionary],
+    *,
+    keep_others: bool = False,
+) -> Recipe:
+    """A recipe with other factors.
 
     Args:
         recipe: The recipe to begin with.
         settings: The factors; of several for one feature the last counts.
         dictionaries: Whose features may be set; those of the recipe's parts are needed only to know their ids.
+        keep_others: Whether what else the recipe does to those features stays, and where a factor acts, too;
+            otherwise it is taken out.
 
     Raises:
-        ConfigurationError: It is not clear whose feature is meant.
+        ConfigurationError: It is not clear whose feature is meant, or which factor.
         NotFoundError: There is no such hook point or feature.
     """
     parts = {part.hook_point: part for part in recipe.parts}
@@ -73,7 +81,7 @@ def with_factors(recipe: Recipe, settings: Sequence[Setting], dictionaries: Sequ
                 f"There is no feature {setting.feature} at {name}.",
                 hint=f"Feature ids run from 0 to {widths[name] - 1}.",
             )
-        parts[name] = _set(parts[name], setting)
+        parts[name] = _replace(parts[name], setting) if keep_others else _set(parts[name], setting)
     return recipe.model_copy(update={"parts": tuple(part for part in parts.values() if part.edits)})
 
 
@@ -101,3 +109,25 @@ def _set(part: Part, setting: Setting) -> Part:
         return part.model_copy(update={"edits": others})
     edit = Edit(feature=setting.feature, operation=Operation.SCALE, value=setting.factor)
     return part.model_copy(update={"edits": (*others, edit)})
+
+
+def _replace(part: Part, setting: Setting) -> Part:
+    """The part with another factor, which acts where the one before did and before what else is done."""
+    edits = list(part.edits)
+    places = [number for number, edit in enumerate(edits) if edit.feature == setting.feature]
+    scaled = [number for number in places if edits[number].operation is Operation.SCALE]
+    if len(scaled) > 1:
+        raise ConfigurationError(
+            f"Feature {setting.feature} at {part.hook_point} has several factors.",
+            hint="Leave it as it is, or change the recipe's file.",
+        )
+    if setting.factor == 1:
+        return part.model_copy(
+            update={"edits": tuple(edits[n] for n in range(len(edits)) if n not in scaled)}
+        )
+    if scaled:
+        edits[scaled[0]] = edits[scaled[0]].model_copy(update={"value": setting.factor})
+        return part.model_copy(update={"edits": tuple(edits)})
+    fresh = Edit(feature=setting.feature, operation=Operation.SCALE, value=setting.factor)
+    edits.insert(places[0] if places else len(edits), fresh)
+    return part.model_copy(update={"edits": tuple(edits), "stack": part.stack or bool(places)})

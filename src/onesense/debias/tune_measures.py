@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from typing import NamedTuple
 
@@ -98,10 +98,17 @@ class TuneMeter:
             facts=self._margin(ready) / margin if facts else float("nan"),
         )
 
-    def observe(self, edits: Edits) -> Observed:
-        """What ``measure`` sums up, for those who resample it."""
+    def observe(self, edits: Edits, *, check: Callable[[], None] | None = None) -> Observed:
+        """What ``measure`` sums up, for those who resample it.
+
+        Args:
+            edits: The edits.
+            check: Called between occupations and facts; what it raises ends the measurement.
+        """
         ready = prepare(self._model, edits)
         people = self._people(ready)
+        if check is not None:
+            check()
         share = np.array([one.women_percent for one in self._neutral.contrasts[: len(people)]])
         return Observed(people, share, self._margins(ready))
 

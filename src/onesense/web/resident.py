@@ -65,7 +65,7 @@ class Resident:
         self._models: dict[str, LanguageModel] = {}
         self._dictionaries: dict[str, Dictionary] = {}
         self._tokens: dict[str, TokenTexts] = {}
-        self._quick_audits: dict[str, QuickAudit] = {}
+        self._quick_audit: QuickAudit | None = None
         self._unembeddings: dict[str, Tensor] = {}
         self._norms: dict[tuple[str, str], float] = {}
 
@@ -121,15 +121,27 @@ class Resident:
             self._norms[key] = measure_mean_norm(self.model(model), HookPoint.parse(hook_point))
         return self._norms[key]
 
-    def quick_audit(self, model: str, start: int) -> QuickAudit:
-        """The meter of hand-tuning, whose unedited side is measured once for each first edited block.
+    def quick_audit(self, model: str, start: int, told: Callable[[str], None]) -> QuickAudit:
+        """The meter of hand-tuning, which stays until another model or an earlier block is asked for.
+
+        Only for the work queue: it takes a while, and nothing else of this waits for it.
+
+        Args:
+            model: The model.
+            start: The first block that an edit may change.
+            told: Told what is done, where it is not done already.
 
         Raises:
             OnesenseError: See ``load_model`` and ``QuickAudit``.
         """
-        return self._kept(
-            self._quick_audits, f"{model} {start}", _MODELS, lambda: QuickAudit(self.model(model), start)
-        )
+        kept = self._quick_audit
+        if kept is None or kept.model is not self._models.get(model) or kept.start > start:
+            self._quick_audit = None
+            told("Loading the model")
+            loaded = self.model(model)
+            told("Measuring the unedited model, once")
+            self._quick_audit = kept = QuickAudit(loaded, start)
+        return kept
 
     def known_norm(self, model: str, hook_point: str) -> float | None:
         """The same where it was measured already; None where it was not."""

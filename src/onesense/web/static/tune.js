@@ -1,189 +1,154 @@
-// Sliders, the quick audit after each change, undo, save.
+// Tuning by hand: sliders, the quick audit after each change, undo, save.
 
-import { drawing, element, number, percent, say } from "./elements.js";
-import { follow } from "./requests.js";
+import * as draft from "./draft.js";
+import { wanted as sendable } from "./editor.js";
+import { element, say, visible } from "./elements.js";
+import { read } from "./requests.js";
+import { adding, saving } from "./tune_keep.js";
+import { Measuring } from "./tune_measure.js";
+import { card, largest, place } from "./tune_sliders.js";
+import { Tuning, nameOf, whole } from "./tune_state.js";
 
 const at = (id) => document.getElementById(id);
-const tuning = at("tuning");
-const recipe = tuning.dataset.recipe;
-const KEY = `onesense-tuning-${recipe}`;
-const cards = new Map([...tuning.querySelectorAll(".slider")].map((card) => [`${card.dataset.dictionary}/${card.dataset.feature}`, card]));
-const start = new Map([...cards].map(([name, card]) => [name, Number(card.dataset.start)]));
-let factors = new Map();
-const past = [];
-const future = [];
-let measuring = new AbortController();
-let timer = 0;
-let began = null;
+const FIRST_SHOWN = 40;
 
-try {
-  const kept = Object.entries(JSON.parse(localStorage.getItem(KEY) ?? "{}"));
-  factors = new Map(kept.filter(([name, value]) => cards.has(name) && Number.isFinite(value)));
-} catch {
-  // nothing was kept
+// The draft's edits: those with one factor and nothing else become sliders, all others stay as they are.
+function withDraft(data) {
+  const edits = draft.edits().filter((one) => one.on !== false);
+  const own = edits.filter((one) => one.model === data.model || data.dictionaries.some((other) => other.key === one.dictionary));
+  const sliders = new Map(data.sliders.map((one) => [nameOf(one), one]));
+  const fixed = [];
+  for (const one of own) {
+    const siblings = own.filter((other) => nameOf(other) === nameOf(one));
+    const factors = siblings.filter((other) => other.operation === "scale");
+    if (factors.length !== 1) {
+      fixed.push({ ...one, words: `${String(one.operation ?? "direction_add").replaceAll("_", " ")} ${one.value ?? ""}` });
+      sliders.delete(nameOf(one));
+    } else if (one.operation === "scale") {
+      const known = sliders.get(nameOf(one)) ?? whole({ dictionary: one.dictionary, hook_point: one.hook_point, feature: one.feature, run: one.run ?? "", explanation: one.label ?? "" });
+      const also = siblings.filter((other) => other !== one).map((other) => `${other.operation} ${other.value ?? ""}`);
+      sliders.set(nameOf(one), { ...known, factor: Number(one.value), edited: true, also });
+    }
+  }
+  return { ...data, sliders: [...sliders.values()], fixed, edits: sendable(own) };
 }
 
-const value = (name) => factors.get(name) ?? start.get(name);
-const body = (from) => ({
-  recipe,
-  factors: [...from].map(([name, factor]) => ({ dictionary: name.split("/")[0], feature: Number(name.split("/")[1]), factor })),
-});
-
-function show() {
-  for (const [name, card] of cards) {
-    const [range, box] = card.querySelectorAll("input");
-    const now = value(name);
-    range.min = Math.min(range.min, now);
-    range.max = Math.max(range.max, now);
-    range.value = now;
-    if (document.activeElement !== box) box.value = Number(now.toFixed(3));
-    card.classList.toggle("changed", now !== start.get(name));
-  }
-  at("undo").disabled = past.length === 0;
-  at("redo").disabled = future.length === 0;
-  try {
-    localStorage.setItem(KEY, JSON.stringify(Object.fromEntries(factors)));
-  } catch {
-    // storage is switched off
-  }
+async function load() {
+  const query = new URLSearchParams(location.search);
+  const isDraft = at("tuning").dataset.draft === "1";
+  if (isDraft) query.set("model", draft.edits().find((one) => one.model)?.model ?? "");
+  const data = await read(`/tune.json?${query}`);
+  return isDraft ? withDraft(data) : { ...data, edits: [] };
 }
 
-function become(next, { remember = true } = {}) {
-  if (remember) {
-    past.push(factors);
-    future.length = 0;
+function begin(data) {
+  const recipe = data.recipe?.id ?? null;
+  const tuning = new Tuning(recipe ?? "draft", data.recipe?.hash ?? "", data.sliders);
+  const body = (factors = tuning.sent()) => ({ recipe, edits: data.edits, factors });
+  const measuring = new Measuring(tuning, body, data.recipe?.run ? "Automatic" : "As it began");
+  const isOther = tuning.restore();
+  const most = largest(data.sliders);
+  const cards = [];
+  let showsAll = false;
+
+  function append(one) {
+    const made = card(tuning, one, most);
+    cards.push(made);
+    return made;
   }
-  factors = next;
-  show();
-  tuning.classList.add("stale");
-  clearTimeout(timer);
-  timer = setTimeout(measure, 250);
+  const ordered = [...tuning.sliders.values()].sort((a, b) => (b.bias ?? 0) - (a.bias ?? 0));
+  at("sliders").replaceChildren(...ordered.map((one) => append(one).item));
+
+  function filter() {
+    const words = at("filter-words").value.trim().toLowerCase().split(/\s+/).filter(Boolean);
+    const where = at("filter-place").value;
+    const which = at("filter-which").value;
+    const fits = cards.filter(
+      ({ one, name, text }) =>
+        (!where || one.dictionary === where) &&
+        words.every((word) => text.includes(word)) &&
+        (which === "all" || (which === "edited" && tuning.value(name) !== 1) || (which === "changed" && tuning.changed(name)) || (which === "others" && !one.edited)),
+    );
+    const shown = new Set(showsAll ? fits : fits.slice(0, FIRST_SHOWN));
+    for (const one of cards) one.item.hidden = !shown.has(one);
+    at("count").textContent = `${shown.size} of ${cards.length} features`;
+    at("more").hidden = shown.size === fits.length;
+    at("more").textContent = `Show ${fits.length - shown.size} more`;
+    at("none-fit").hidden = fits.length > 0;
+  }
+
+  function refresh() {
+    for (const one of cards) one.show();
+    at("undo").disabled = tuning.past.length === 0;
+    at("redo").disabled = tuning.future.length === 0;
+    const count = tuning.factors.size;
+    at("unsaved").textContent = count ? `${count} factor${count === 1 ? "" : "s"} changed, kept in this browser` : "Nothing changed";
+  }
+  tuning.listeners.push(refresh, () => measuring.later());
+
+  controls(tuning, cards, filter);
+  at("more").addEventListener("click", () => {
+    showsAll = true;
+    filter();
+  });
+  for (const id of ["filter-words", "filter-place", "filter-which"]) at(id).addEventListener("input", filter);
+  at("filter-place").append(...data.dictionaries.map((one) => element("option", { value: one.key }, visible(place(one.hook_point)))));
+  tuning.other = () => toldOfTab(tuning);
+  if (isOther) at("told").replaceChildren(element("p", { class: "warning" }, "The recipe is another one since you tuned it here; your factors were kept."));
+  showFixed(data.fixed);
+  adding(data.dictionaries, (one) => {
+    const isNew = tuning.add(one);
+    if (isNew) at("sliders").prepend(append(one).item);
+    cards.find((other) => other.name === nameOf(one)).show();
+    filter();
+    return isNew;
+  });
+  saving(body);
+  refresh();
+  filter();
+  measuring.now();
 }
 
-const ROWS = [
-  ["spread", "Bias: spread over occupations", 1.25, (v) => `${percent(v)} of the unedited model’s`],
-  ["slope", "Bias: follows the share of women", 1.25, (v) => `${percent(v)} of the unedited model’s`],
-  ["facts", "Gender facts kept", 1.25, (v) => `${percent(v)} of the margin`],
-  ["kl", "KL on ordinary text", 0.03, (v) => `${number(v, 2)} nats a token`],
-];
+function controls(tuning, cards, filter) {
+  const all = (to) => tuning.set(cards.map(({ name, one }) => [name, to(tuning.value(name), one)]));
+  const edited = (to) => all((now, one) => (one.edited || now !== 1 ? to(now, one) : now));
+  at("all-off").addEventListener("click", () => edited(() => 0));
+  at("all-half").addEventListener("click", () => edited((now, one) => (1 + one.factor) / 2));
+  at("all-start").addEventListener("click", () => all((now, one) => one.factor));
+  at("all-none").addEventListener("click", () => all(() => 1));
+  at("undo").addEventListener("click", () => tuning.undo());
+  at("redo").addEventListener("click", () => tuning.redo());
+  addEventListener("keydown", (event) => {
+    if (!(event.ctrlKey || event.metaKey) || event.altKey || event.target.matches("input:not([type=range], [type=number]), textarea")) return;
+    const key = event.key.toLowerCase();
+    if (key !== "z" && key !== "y") return;
+    event.preventDefault();
+    if (key === "y" || event.shiftKey) tuning.redo();
+    else tuning.undo();
+    filter();
+  });
+}
 
-function bars(now) {
-  at("bars").replaceChildren(
-    ...ROWS.map(([name, title, most, words]) => {
-      const one = now[name];
-      const reach = Math.max(most, one.high ?? 0, began?.[name].value ?? 0);
-      const across = (v) => `${Math.max(0, Math.min(100, (100 * v) / reach))}%`;
-      const line = (css, x) => drawing("line", { class: css, x1: across(x), x2: across(x), y1: 0, y2: 20 });
-      return element(
-        "div",
-        { class: "measure" },
-        element("p", { class: "said" }, element("span", {}, title), element("strong", {}, words(one.value))),
-        drawing(
-          "svg",
-          { height: 20, role: "img", "aria-label": `${title}: ${words(one.value)}, 95 % interval ${number(one.low)} to ${number(one.high)}` },
-          drawing("rect", { class: "track", y: 4, width: "100%", height: 12 }),
-          drawing("rect", { class: "bar", y: 4, width: across(one.value), height: 12 }),
-          name === "kl" ? null : line("one", 1),
-          began ? line("start", began[name].value) : null,
-          drawing("line", { class: "whisker", x1: across(one.low), x2: across(one.high), y1: 10, y2: 10 }),
-        ),
-        element("p", { class: "small quiet said" }, `95 %: ${number(one.low, 2)} to ${number(one.high, 2)}`),
-      );
-    }),
+function showFixed(fixed) {
+  at("fixed").hidden = fixed.length === 0;
+  at("fixed-count").textContent = `${fixed.length} other edit${fixed.length === 1 ? " stays as it is" : "s stay as they are"}`;
+  at("fixed-list").replaceChildren(
+    ...fixed.map((one) => element("li", {}, element("strong", {}, String(one.feature)), " ", element("span", { class: "quiet small" }, visible(place(one.hook_point ?? ""))), " ", visible(one.words))),
   );
 }
 
-async function ask(from) {
-  let found = null;
-  await follow("/api/tune/measure", {
-    body: body(from),
-    signal: measuring.signal,
-    on: (name, data) => {
-      if (name === "place") at("state").textContent = data.place > 1 ? `Number ${data.place} in line` : "";
-      if (name === "started") at("state").textContent = "Measuring …";
-      if (name === "failed") say(at("problem"), data);
-      if (name === "done") found = data;
-    },
+function toldOfTab(tuning) {
+  const take = element("button", { type: "button" }, "Take those");
+  take.addEventListener("click", () => {
+    tuning.takeOther();
+    location.reload();
   });
-  return found;
-}
-
-async function measure() {
-  measuring.abort();
-  measuring = new AbortController();
-  at("problem").replaceChildren();
-  try {
-    began ??= await ask(new Map());
-    const found = began && factors.size ? await ask(factors) : began;
-    if (!found) return;
-    bars(found);
-    at("state").textContent = "Measured";
-    tuning.classList.remove("stale");
-  } catch (error) {
-    if (error.name !== "AbortError") {
-      at("state").textContent = "";
-      say(at("problem"), error);
-    }
-  }
-}
-
-function set(name, factor) {
-  const next = new Map(factors);
-  if (factor === start.get(name)) next.delete(name);
-  else next.set(name, factor);
-  become(next);
-}
-
-for (const [name, card] of cards) {
-  const [range, box] = card.querySelectorAll("input");
-  range.addEventListener("change", () => set(name, Number(range.value)));
-  range.addEventListener("input", () => (box.value = range.value));
-  box.addEventListener("change", () => Number.isFinite(box.valueAsNumber) && set(name, Math.max(-10, Math.min(10, box.valueAsNumber))));
-}
-for (const button of tuning.querySelectorAll("[data-all]")) {
-  button.addEventListener("click", () => {
-    const to = { start: (first) => first, half: (first) => (1 + first) / 2, none: () => 1 }[button.dataset.all];
-    become(new Map([...start].map(([name, first]) => [name, to(first)]).filter(([name, factor]) => factor !== start.get(name))));
+  const stay = element("button", { type: "button" }, "Stay with these");
+  stay.addEventListener("click", () => {
+    tuning.keep();
+    at("told").replaceChildren();
   });
+  at("told").replaceChildren(element("div", { class: "warning row", role: "alert" }, "This recipe was changed in another tab, too.", take, stay));
 }
 
-function back(from, to) {
-  if (!from.length) return;
-  to.push(factors);
-  become(from.pop(), { remember: false });
-}
-at("undo").addEventListener("click", () => back(past, future));
-at("redo").addEventListener("click", () => back(future, past));
-addEventListener("keydown", (event) => {
-  if (!(event.ctrlKey || event.metaKey) || event.key.toLowerCase() !== "z" || event.target.matches("#name")) return;
-  event.preventDefault();
-  if (event.shiftKey) back(future, past);
-  else back(past, future);
-});
-addEventListener("pagehide", () => measuring.abort());
-
-at("save").addEventListener("click", async () => {
-  try {
-    await follow("/api/recipes/tuned", {
-      body: { ...body(factors), name: at("name").value },
-      on: (name, data) => {
-        if (name === "failed") say(at("saved"), data);
-        if (name === "done") saved(data);
-      },
-    });
-  } catch (error) {
-    say(at("saved"), error);
-  }
-});
-
-function saved({ id, title }) {
-  const audit = element("button", { type: "button" }, "Audit it on held-out data");
-  audit.addEventListener("click", async () => {
-    const { startAudit } = await import("./audit_start.js");
-    startAudit(at("audit"), { recipe: id, suite: "quick" });
-  });
-  at("saved").replaceChildren(element("p", {}, `Saved as ${title}. `, element("a", { href: `/steer?recipe=${id}` }, "Steer with it"), " · ", element("a", { href: `/api/recipes/${id}`, download: true }, "Download")), audit);
-}
-
-show();
-measure();
+load().then(begin, (error) => say(at("told"), error));
