@@ -12,6 +12,8 @@ from browser import DESK, PHONE, fits
 PAGES = [
     "/",
     "/work",
+    "/tune",
+    "/tune?draft=1",
     "/runs/demo/features",
     "/runs/demo/features?q=she&score_from=0.1&sort=density",
     "/runs/demo/features?q=nothing+holds+these&explained=1",
