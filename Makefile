@@ -7,7 +7,7 @@ PIP    := $(BIN)/pip --disable-pip-version-check --quiet
 DATA   ?= $(ONESENSE_DATA)
 WORK   ?= build/demo-dictionaries
 
-.PHONY: setup demo test check bench demo-dictionaries demo-sample clean
+.PHONY: setup demo look test check bench demo-dictionaries demo-sample screenshots clean
 
 setup: $(VENV)/.ready
 
@@ -19,12 +19,18 @@ $(VENV)/.ready: requirements.lock requirements-demo.lock pyproject.toml
 	$(PIP) install --no-deps --no-build-isolation -e .
 	touch $@
 
-# The features of a real model, a steered text beside an unsteered one, and a model with less gender bias.
+# The features of a real model in words, a steered text beside an unsteered one, and a model with less gender bias.
 demo: setup
 	$(BIN)/onesense extract demo --run-folder onesense-runs/demo --max-tokens 50000
+	$(BIN)/onesense interpret --run-folder onesense-runs/demo
 	$(BIN)/onesense steer demo --run-folder onesense-runs/demo --edit $(DEMO_EDIT) --prompt "$(DEMO_PROMPT)" \
 	  --temperature 0.7 --max-new-tokens 30
 	$(BIN)/onesense debias demo --run-folder onesense-runs/demo-debias
+	@echo "Look at it in the browser: make look"
+
+# The same in the browser, on http://127.0.0.1:8377.
+look: setup
+	$(BIN)/onesense serve onesense-runs --open
 
 # Feature 3748 at block 15 fires on gardens, kitchens and parks (docs/demo-dictionaries.md).
 DEMO_EDIT   := 3748:direction_add:0.5:norm
@@ -51,6 +57,10 @@ demo-dictionaries: setup
 	  --hook-point blocks.9.hook_resid_post --hook-point blocks.15.hook_resid_post \
 	  --hook-point blocks.21.hook_resid_post
 	cp -r $(WORK)/run/dictionaries/. src/onesense/demo/dictionaries/
+
+# The pictures of the web page; RUNS names a folder of runs of every kind.
+screenshots: setup
+	$(BIN)/python -m recipes.screenshots --runs $(RUNS) --output docs/images
 
 demo-sample: setup
 	$(BIN)/python -m recipes.sample_text --output src/onesense/demo/sample.jsonl

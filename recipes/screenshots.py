@@ -89,3 +89,74 @@ def serving(runs: Path) -> tuple[subprocess.Popen[str], str]:
         if found:
             return process, found[0]
     raise SystemExit(f"onesense serve ended with {process.wait()}")
+
+
+SHOTS = [
+    Shot("runs", "/"),
+    Shot("features", "/runs/{extract}/features?sort=effect"),
+    Shot("feature", "/runs/{extract}/features/999", wait_for="#nearest a"),
+    Shot(
+        "steer",
+        "/steer?edit={dictionary}/3748:direction_add:0.5:norm",
+        press=("Generate",),
+        wait_for="#state:text-is('Done')",
+    ),
+    Shot("tune", "/tune?run={debias}", wait_for="#bars svg"),
+    Shot("reports", "/reports"),
+    Shot("debias", "/runs/{debias}/debias"),
+    Shot("audit", "/runs/{audit}/audit"),
+    Shot("senses", "/runs/{senses}/senses"),
+    Shot("study", "/runs/{study}/study"),
+]
+_COMMANDS = {
+    "extract": "extract",
+    "debias": "debias",
+    "audit": "audit",
+    "senses measure": "senses",
+    "study": "study",
+}
+
+
+def named(runs: list[dict[str, str]]) -> dict[str, str]:
+    """The first run of each kind, by the name that addresses above have for it."""
+    found: dict[str, str] = {}
+    for run in runs:
+        if run["command"] in _COMMANDS:
+            found.setdefault(_COMMANDS[run["command"]], run["id"])
+    return found
+
+
+def main() -> None:
+    """Take every picture that the runs allow."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=Path, required=True)
+    parser.add_argument("--output", type=Path, required=True)
+    asked = parser.parse_args()
+    process, server = serving(asked.runs)
+    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    try:
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=chromium, args=_FLAGS)
+            page = browser.new_page()
+            page.goto(server)
+            names = named(page.evaluate("fetch('/index.json').then((one) => one.json())")["runs"])
+            known = page.evaluate("fetch('/steer.json').then((one) => one.json())")["dictionaries"]
+            names["dictionary"] = next(
+                (one["key"] for one in known if one["hook_point"].startswith("blocks.15")), ""
+            )
+            shots = [
+                shot for shot in SHOTS if all(one in names for one in re.findall(r"{(\w+)}", shot.address))
+            ]
+            take(
+                browser,
+                server,
+                [shot._replace(address=shot.address.format(**names)) for shot in shots],
+                asked.output,
+            )
+    finally:
+        process.terminate()
+        process.wait()
+
+
+if __name__ == "__main__":
+    main()

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -170,3 +171,44 @@ def accessible() -> Callable[[Page], None]:
         assert told == [], "\n".join(told)
 
     return check
+
+
+@pytest.fixture
+def start_attacker() -> Iterator[Callable[[str], str]]:
+    """Serves a page of another origin that tries what a page can try against a server on loopback."""
+    servers: list[HTTPServer] = []
+
+    def start(target: str) -> str:
+        body = _ATTACK.replace("TARGET", target).encode()
+
+        class Attacker(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.send_header("content-type", "text/html")
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: object) -> None:
+                del format, args
+
+        made = HTTPServer(("127.0.0.1", 0), Attacker)
+        threading.Thread(target=made.serve_forever, daemon=True).start()
+        servers.append(made)
+        return f"http://127.0.0.1:{made.server_port}/"
+
+    yield start
+    for one in servers:
+        one.shutdown()
+
+
+_ATTACK = """<!doctype html><iframe src="TARGET/"></iframe><script>
+window.tried = 0; window.read = [];
+const attempt = (address, options) => fetch("TARGET" + address, options)
+  .then((answer) => answer.text()).then((text) => { if (text) window.read.push(text); }).catch(() => {})
+  .finally(() => { window.tried += 1; });
+attempt("/work.json", {});
+attempt("/work.json", {mode: "no-cors"});
+attempt("/api/steer", {method: "POST", mode: "no-cors", body: '{"prompt":"x"}'});
+const headers = {"content-type": "application/json", "x-onesense": "1"};
+attempt("/api/steer", {method: "POST", body: '{"prompt":"x"}', headers});
+</script>"""

@@ -14,6 +14,12 @@ PAGES = [
     "/work",
     "/tune",
     "/tune?draft=1",
+    "/steer",
+    "/reports",
+    "/senses",
+    "/runs/demo",
+    "/runs/demo/features/3748",
+    "/runs/demo/features/11",
     "/runs/demo/features",
     "/runs/demo/features?q=she&score_from=0.1&sort=density",
     "/runs/demo/features?q=nothing+holds+these&explained=1",
@@ -22,9 +28,8 @@ PAGES = [
 
 @pytest.mark.parametrize("address", PAGES)
 def test_a_page_is_whole(page: Page, server: str, accessible: Callable[[Page], None], address: str) -> None:
-    page.emulate_media(
-        reduced_motion="reduce"
-    )  # colours on their way from one theme to the other are neither's
+    # Colours on their way from one theme to the other are neither's.
+    page.emulate_media(reduced_motion="reduce")
     page.goto(server + address)
     for theme in ("light", "dark"):
         page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]

@@ -116,9 +116,11 @@ def interpret_and_show(
 ) -> None:
     """Explain, score, show and write; what was answered until an endpoint or a budget gave out, too."""
     from onesense.explain.interpretation import Interpretation
+    from onesense.store.progress import RecordedStages
 
     bars = Bars(quiet=quiet, live=None if settings.endpoint is None else lambda: made.spent)
-    made = Interpretation(source, settings, stages=bars, tell=note, agree=lambda: confirmed or _agreed())
+    stages = RecordedStages(bars, source.run.path)
+    made = Interpretation(source, settings, stages=stages, tell=note, agree=lambda: confirmed or _agreed())
     with made.opened() as catalog:
         try:
             made.run(catalog)

@@ -63,6 +63,7 @@ def train_command(
     from onesense.sae.activations import HarvestSettings
     from onesense.sae.train import TrainSettings
     from onesense.sae.training_run import TrainingPlan, run_training
+    from onesense.store.progress import RecordedStages
     from onesense.text.corpus import read_documents
 
     loaded = load_model(model or settings.model_name or "demo", dtype=settings.dtype, device=settings.device)
@@ -90,7 +91,7 @@ def train_command(
         folder,
         plan,
         text=text,
-        stages=Bars(quiet=quiet),
+        stages=RecordedStages(Bars(quiet=quiet), folder),
     )
     for one in finished:
         typer.echo(

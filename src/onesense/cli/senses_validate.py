@@ -50,6 +50,7 @@ def validate_command(
     from onesense.config import load_settings
     from onesense.errors import ConfigurationError
     from onesense.store.atomic import write_json
+    from onesense.store.progress import RecordedStages
     from onesense.store.run_folder import folder_name
 
     wanted = [one.strip() for one in tests.split(",") if one.strip()]
@@ -102,7 +103,7 @@ def validate_command(
             dtype=settings.dtype,
         ),
         read=None if read is None else read.activity,
-        stages=stages,
+        stages=RecordedStages(stages, folder),
     )
     write_json(folder / "validation.json", found.to_json())
     _show(found)

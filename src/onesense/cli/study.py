@@ -53,6 +53,7 @@ def study_command(
     from onesense.model.load import load_model
     from onesense.report import study_wording
     from onesense.report.study_files import write_study_files
+    from onesense.store.progress import RecordedStages
     from onesense.store.run_folder import RunFolder
     from onesense.study.study import StudySettings, study
     from onesense.study.units import studied_sets
@@ -70,7 +71,7 @@ def study_command(
         for dictionary, run in zip(dictionaries, runs, strict=True)
     ]
     folder = settings.run_folder or Path("onesense-runs") / "study"
-    found = study(model, studied_sets(measured), folder, wanted, stages=stages)
+    found = study(model, studied_sets(measured), folder, wanted, stages=RecordedStages(stages, folder))
     results.print(study_wording.headline(found.result), markup=False)
     for line in (*study_wording.details(found.result), *study_wording.group_findings(found.result)):
         results.print(f"- {line}", markup=False)

@@ -84,8 +84,8 @@ def debias(
         candidates = describe(model, work.dictionaries, found, strongest(found, _CANDIDATES), work.screen)
         write_candidates(work.run, candidates, edited)
         texts = work.texts(recipes[chosen])
-    audited = work.audit(recipes[chosen])
-    proof = _proof(work, recipes[chosen], found, audited)
+        audited = work.audit(recipes[chosen])
+        proof = _proof(work, recipes[chosen], found, audited)
     result = DebiasResult(
         model=model.name,
         dictionaries={one.hook_point.name: one.origin.label for one in work.dictionaries},

@@ -52,7 +52,8 @@ def lock_holder(folder: Path | str) -> int | None:
         text = (Path(folder) / LOCK_NAME).read_text(encoding="ascii", errors="replace").strip()
     except OSError:
         return None
-    return int(text) if text.isdecimal() and len(text) < 10 and _is_alive(int(text)) else None
+    process = int(text) if text.isdecimal() and len(text) < 10 else 0
+    return process if process > 0 and _is_alive(process) else None
 
 
 def _take(descriptor: int, path: Path) -> None:

@@ -45,7 +45,7 @@ class Progress(NamedTuple):
 
 
 class RecordedStages:
-    """Tells progress to somebody else, and to the run folder at most once a second.
+    """Tells progress to somebody else, and to the run folder: each stage as it begins, then once a second at most.
 
     Args:
         stages: Told first.
@@ -65,12 +65,13 @@ class RecordedStages:
             def update(done: int, total: int | None) -> None:
                 tell(done, total)
                 if time.monotonic() >= self._next:
-                    self._next = time.monotonic() + _PAUSE_S
                     self._write({"title": title, "unit": unit, "done": done, "total": total})
 
+            self._write({"title": title, "unit": unit, "done": 0, "total": None})
             yield update
 
     def _write(self, values: dict[str, object]) -> None:
+        self._next = time.monotonic() + _PAUSE_S
         if lock_holder(self._path.parent) != os.getpid():
             return
         temporary = self._path.with_name(f"{PROGRESS_NAME}.{os.getpid()}.tmp")
@@ -94,7 +95,7 @@ def read_progress(folder: Path | str) -> Progress | None:
             int(values["done"]),
             None if values["total"] is None else int(values["total"]),
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return Progress(process)
 
 

@@ -104,6 +104,26 @@ def read_tensors(path: Path | str, *, verify: bool = True, own: bool = False) ->
     return {name: _as_array(path, name, header[name], data) for name in sorted(header)}
 
 
+def read_shapes(path: Path | str) -> dict[str, tuple[int, ...]]:
+    """Shapes of the tensors of a safetensors file, from its header alone: quick, and the numbers are not checked.
+
+    Raises:
+        NotFoundError: There is no such file.
+        FormatError: The file is damaged.
+        StorageError: The operating system would not let it be read.
+    """
+    path = Path(path)
+    try:
+        with safetensors.safe_open(path, framework="np") as opened:
+            return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
+    except FileNotFoundError as error:
+        raise NotFoundError(f"There is no file {path}.") from error
+    except OSError as error:
+        raise storage_error(error, path, action="read") from error
+    except Exception as error:  # safetensors' own class, and what its parser lets through, differ by version
+        raise _damaged(path, str(error)) from error
+
+
 def read_metadata(path: Path | str) -> dict[str, str]:
     """The strings in the header of a safetensors file, without the marks that onesense adds.
 

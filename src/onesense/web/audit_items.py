@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from onesense.bias.results import AuditResult, BenchmarkResult
-from onesense.errors import ConfigurationError, NotFoundError, StorageError
+from onesense.errors import ConfigurationError, NotFoundError
 from onesense.report.audit_files import ITEMS
 from onesense.report.items_csv import ItemRow, read_items
-from onesense.web.run_reports import is_there
+from onesense.web.run_reports import is_there, readable
 from onesense.web.workspace import KnownRun
 
 PAGE = 25
@@ -86,10 +86,8 @@ def item_page(known: KnownRun, key: str, *, sort: str, order: str, page: int) ->
         NotFoundError: There is no table of items, or no such page.
         FormatError: The table is damaged.
     """
-    try:
+    with readable(known):
         found = read_items(items_path(known, key))
-    except StorageError as error:
-        raise NotFoundError(error.message, hint=error.hint) from error
     columns, compared = _columns(found)
     column = sort or next((one for one in _TELLING if one in columns), columns[0] if columns else "")
     if columns and column not in columns:

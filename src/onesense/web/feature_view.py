@@ -41,17 +41,18 @@ def promoted(
     row_tokens: tuple[Sequence[str], Sequence[str]],
 ) -> dict[str, list[dict[str, Any]]]:
     """Tokens that a feature promotes and suppresses, with their logits where the run kept them."""
+    found: list[list[dict[str, Any]]]
     if lens is None or feature >= lens.n_features:
-        top, bottom = ([{"token": one, "logit": None} for one in texts] for texts in row_tokens)
+        found = [[{"token": one, "logit": None} for one in texts] for texts in row_tokens]
     else:
-        top, bottom = (
+        found = [
             [
                 {"token": text, "logit": float(value)}
                 for text, value in zip(tokens.strings(ids[feature].tolist()), values[feature], strict=True)
             ]
             for ids, values in ((lens.top_ids, lens.top_values), (lens.bottom_ids, lens.bottom_values))
-        )
-    return {"promoted": list(top), "suppressed": list(bottom)}
+        ]
+    return {"promoted": found[0], "suppressed": found[1]}
 
 
 def histogram(contexts: Contexts, feature: int) -> dict[str, list[float]]:

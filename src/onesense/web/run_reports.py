@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from onesense.bias.results import AuditResult
 from onesense.debias.results import DebiasResult
-from onesense.errors import NotFoundError, OnesenseError, StorageError
+from onesense.errors import FormatError, NotFoundError, OnesenseError, StorageError
 from onesense.report import debias_wording, study_wording, wording
 from onesense.report.audit_files import AUDIT_JSON
 from onesense.report.audit_json import read_audit
@@ -20,6 +22,7 @@ from onesense.study.study import StudyResult
 from onesense.web.workspace import KnownRun, Workspace
 
 RESULT_JSON = "result.json"
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +111,28 @@ def open_report(known: KnownRun, command: str) -> Any:
             hint=f"Its command still runs, or was stopped. The same `onesense {command}` with this "
             "--run-folder goes on where it stopped.",
         )
-    try:
+    with readable(known):
         return kind.read(path)
+
+
+@contextmanager
+def readable(known: KnownRun) -> Iterator[None]:
+    """What a run holds is read and drawn inside: where that cannot be, the run is at fault, and is told so.
+
+    Raises:
+        NotFoundError: A file cannot be read.
+        FormatError: The numbers are of the right kind, but no command wrote them so.
+    """
+    try:
+        yield
     except StorageError as error:
         raise NotFoundError(error.message, hint=error.hint) from error
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        _logger.warning("The run %s cannot be shown", known.path.name, exc_info=error)
+        raise FormatError(
+            f"What the run {known.path.name} holds cannot be shown: it is damaged.",
+            hint="Run its command again into another folder.",
+        ) from error
 
 
 def is_there(path: Path) -> bool:
@@ -178,6 +199,7 @@ def _entry(known: KnownRun, kind: ReportKind) -> dict[str, Any]:
     }
     try:
         result = open_report(known, kind.command)
-        return {**entry, "model": result.model, "finding": kind.finding(result)}
+        with readable(known):
+            return {**entry, "model": result.model, "finding": kind.finding(result)}
     except OnesenseError as error:
         return {**entry, "problem": error.message, "hint": error.hint or ""}

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from onesense.errors import ConfigurationError
 
 _SECONDS_TO_LEAVE = 2
+_WAITING = 128
 
 
 def serve(app: FastAPI, host: str, port: int, *, open_browser: bool = False) -> None:
@@ -53,6 +54,7 @@ def _listen(host: str, port: int) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
+        listening.listen(_WAITING)  # before the address is told: who reads it may ask at once
     except OSError as error:
         listening.close()
         taken = error.errno == errno.EADDRINUSE

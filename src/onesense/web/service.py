@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 from onesense.web.feature_tables import FeatureTables
 from onesense.web.opened_runs import OpenedRuns
 from onesense.web.resident import Resident
+from onesense.web.run_sizes import RunSizes
 from onesense.web.work import WorkQueue
 from onesense.web.workspace import Workspace
 
@@ -24,6 +25,7 @@ class Service:
         queue: Everything that runs the model goes through it.
         tables: Tables of features in memory.
         opened: Results of runs.
+        sizes: How large runs are.
     """
 
     workspace: Workspace
@@ -31,6 +33,7 @@ class Service:
     queue: WorkQueue
     tables: FeatureTables = field(default_factory=FeatureTables)
     opened: OpenedRuns = field(default_factory=OpenedRuns)
+    sizes: RunSizes = field(default_factory=RunSizes)
 
 
 def service(request: Request) -> Service:

@@ -71,7 +71,7 @@ def as_command(steered: Steered, *, recipe: Path | None, run: Path | None) -> st
         if run is not None and any(edit.unit is Unit.MAX for edit in group.edits):
             words += ["--run-folder", str(run)]
     if steered.coefficients:
-        words += ["--sweep", ",".join(map(repr, steered.coefficients))]
+        words += ["--sweep", ",".join(map(_number, steered.coefficients))]
     words += ["--prompt", steered.prompt, "--samples", str(steered.samples)]
     words += ["--max-new-tokens", str(steered.max_new_tokens), "--seed", str(steered.seed)]
     return shlex.join([*words, *_sampling_flags(steered.sampling)])
@@ -131,7 +131,7 @@ def edit_flag(edit: Edit) -> str:
     parts = [
         str(edit.feature),
         str(edit.operation),
-        "" if edit.value is None else repr(edit.value),
+        "" if edit.value is None else _number(edit.value),
         "" if edit.unit is Unit.RAW else str(edit.unit),
         "" if edit.where.window == Where().window else str(edit.where.window),
     ]
@@ -140,12 +140,18 @@ def edit_flag(edit: Edit) -> str:
 
 def _sampling_flags(sampling: Sampling) -> list[str]:
     """Always with the temperature: the environment may hold another."""
-    flags = ["--temperature", repr(sampling.temperature)] if sampling.do_sample else ["--greedy"]
+    flags = ["--temperature", _number(sampling.temperature)] if sampling.do_sample else ["--greedy"]
     for name in ("top_k", "top_p", "min_p", "repetition_penalty"):
         value = getattr(sampling, name)
         if value != getattr(_USUAL, name):
-            flags += [f"--{name.replace('_', '-')}", repr(value)]
+            flags += [f"--{name.replace('_', '-')}", _number(value)]
     return flags
+
+
+def _number(value: float) -> str:
+    """The shortest spelling that is read as the same number."""
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)
 
 
 def _chosen(sampling: Sampling) -> str:

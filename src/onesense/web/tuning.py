@@ -78,7 +78,8 @@ def tuned(uses: Service, asked: Tuning) -> Tuned:
     if known is not None and asked.edits:
         raise ConfigurationError("Give a recipe or edits, not both.", hint="Open the page again.")
     found = {one.key: one for one in uses.workspace.dictionaries()}
-    used = [_found(found, one.dictionary) for one in (*asked.factors, *asked.edits)]
+    keys = [*(one.dictionary for one in asked.factors), *(one.dictionary for one in asked.edits)]
+    used = [_found(found, key) for key in keys]
     base = _drafted(uses, asked, used) if known is None else known.read()
     settings = [
         Setting(_place(base, _found(found, one.dictionary)), one.feature, one.factor) for one in asked.factors

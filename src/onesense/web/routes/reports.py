@@ -30,6 +30,7 @@ from onesense.web.run_reports import (
     is_there,
     list_reports,
     open_report,
+    readable,
 )
 from onesense.web.service import Service, Uses
 from onesense.web.workspace import KnownRun
@@ -96,10 +97,12 @@ def audit(run: Run, uses: Uses) -> View:
         "downloads": _downloads(known),
         "result": asdict(result),
     }
+    with readable(known):
+        body = audit_body(result, keys.get)
     return View(
         f"Audit of {wording.clean(result.model)}",
         data,
-        {"body": audit_body(result, keys.get), "honest": _honest()},
+        {"body": body, "honest": _honest()},
     )
 
 
@@ -138,10 +141,12 @@ def debias(run: Run, uses: Uses) -> View:
         "downloads": _downloads(known),
         "result": asdict(result),
     }
+    with readable(known):
+        body = debias_body(result, links)
     return View(
         f"Gender bias of {wording.clean(result.model)}, before and after",
         data,
-        {"body": debias_body(result, links), "honest": _honest()},
+        {"body": body, "honest": _honest()},
     )
 
 
@@ -151,10 +156,12 @@ def study(run: Run, uses: Uses) -> View:
     known = uses.workspace.run(run, "study")
     result = open_report(known, "study")
     data = {"run": _described(known), "downloads": _downloads(known), "result": asdict(result)}
+    with readable(known):
+        body = study_body(result)
     return View(
         "Do units with several senses carry more gender bias?",
         data,
-        {"body": study_body(result), "honest": _honest()},
+        {"body": body, "honest": _honest()},
     )
 
 
@@ -178,7 +185,9 @@ def file(
         raise NotFoundError("There is no such file.", hint="The report lists those that it has.")
     known = uses.workspace.run(run, command)
     if name in _PAGES:  # made anew from the numbers: a page on disk may be of an older onesense
-        content = _PAGES[name](open_report(known, command)).encode("utf-8")
+        result = open_report(known, command)
+        with readable(known):
+            content = _PAGES[name](result).encode("utf-8")
     else:
         content = file_bytes(known.path / name)
     return _attachment(content, f"{known.id}-{name}")

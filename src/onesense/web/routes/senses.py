@@ -15,6 +15,7 @@ from onesense.store.catalog import Catalog
 from onesense.store.senses import SORT_COLUMNS, SenseRow, count_senses, read_senses, sense_numbers
 from onesense.web.pages import Pages, View
 from onesense.web.report_links import feature_address
+from onesense.web.run_reports import is_there, readable
 from onesense.web.sense_contexts import MeasuredRuns, UnitSense, senses_of
 from onesense.web.sense_distribution import SetOfUnits, distribution
 from onesense.web.sense_picture import picture
@@ -52,7 +53,7 @@ def senses_run(
 ) -> View:
     """How many senses the units of a run have, and a table of them."""
     known = uses.workspace.run(run, _COMMAND)
-    with _catalog(known) as catalog:
+    with readable(known), _catalog(known) as catalog:
         sets = distribution(sense_numbers(catalog), _order(known))
         names = {_slug(one.name): one.name for one in sets}
         if units and units not in names:
@@ -99,7 +100,7 @@ def senses_unit(
 ) -> View:
     """One unit: its senses, each with its contexts."""
     known = uses.workspace.run(run, _COMMAND)
-    with _catalog(known) as catalog:
+    with readable(known), _catalog(known) as catalog:
         names = {_slug(name): name for name in sense_numbers(catalog)}
         name = names.get(unit_set)
         rows = [] if name is None else read_senses(catalog, unit_set=name, unit=unit, limit=1)
@@ -140,24 +141,24 @@ def _senses(
             return [], "The contexts of this unit are not in the run."
         spell = uses.resident.tokens(known.fact("model")).strings
         return senses_of(measured, unit_set, unit, spell, contexts), ""
-    except (OnesenseError, KeyError) as error:
-        told = error.message if isinstance(error, OnesenseError) else "its table has another shape"
+    except (OnesenseError, LookupError, ValueError) as error:
+        told = error.message if isinstance(error, OnesenseError) else "their table is damaged."
         return [], f"The contexts cannot be shown: {told}"
 
 
 def _entry(known: KnownRun) -> dict[str, Any]:
-    entry = {**_described(known), "sets": [], "problem": ""}
+    entry = {**_described(known), "sets": [], "problem": "", "hint": ""}
     try:
-        with _catalog(known) as catalog:
+        with readable(known), _catalog(known) as catalog:
             sets = distribution(sense_numbers(catalog), _order(known))
         return {**entry, "sets": [_set_data(one) for one in sets]}
     except OnesenseError as error:
-        return {**entry, "problem": str(error)}
+        return {**entry, "problem": error.message, "hint": error.hint or ""}
 
 
 def _catalog(known: KnownRun) -> Catalog:
     path = known.open().catalog_path
-    if not path.exists():
+    if not is_there(path):
         raise NotFoundError(
             f"The run {known.path.name} has no senses yet.",
             hint="Its command still runs, or was stopped. The same `onesense senses measure` with this "

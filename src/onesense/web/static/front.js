@@ -1,6 +1,6 @@
 // The Pareto front: a point that is looked at shows its numbers, and opens its recipe.
 
-import { element } from "./elements.js";
+import { drawing, element } from "./elements.js";
 
 const plot = document.querySelector(".front-plot");
 const table = document.querySelector("table.points");
@@ -32,6 +32,10 @@ if (plot && table) {
   plot.after(place);
   let touched = null;
   for (const point of points) {
+    // A dot is small for a finger, and there is nothing between it and its name.
+    const dot = point.querySelector(".point, .chosen");
+    const reach = { class: "reach", cx: dot.getAttribute("cx"), cy: dot.getAttribute("cy"), r: "16" };
+    point.append(drawing("circle", reach));
     point.addEventListener("pointerenter", (event) => {
       if (event.pointerType !== "touch") tell(point, place);
     });

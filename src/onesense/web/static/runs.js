@@ -1,14 +1,6 @@
-// The list of runs, kept fresh while something runs.
+// The list of runs, kept fresh.
 
-const place = document.getElementById("runs");
+import { copyOnClick, keepFresh } from "./run_progress.js";
 
-async function refresh() {
-  const page = await fetch("/", { headers: { accept: "text/html" } }).catch(() => null);
-  if (!page?.ok || !place) return;
-  const fresh = new DOMParser().parseFromString(await page.text(), "text/html").getElementById("runs");
-  if (fresh && !place.contains(document.activeElement)) place.replaceChildren(...fresh.childNodes);
-}
-
-setInterval(() => {
-  if (place?.querySelector("[data-state=running]") && !document.hidden) refresh();
-}, 2000);
+copyOnClick();
+keepFresh(document.getElementById("runs"), "/index.json", (data) => data.sections.flatMap((section) => section.runs));
