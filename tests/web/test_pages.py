@@ -12,8 +12,9 @@ from browser import DESK, PHONE, fits
 PAGES = [
     "/",
     "/work",
-    "/steer",
     "/tune",
+    "/tune?draft=1",
+    "/steer",
     "/reports",
     "/senses",
     "/runs/demo",

@@ -52,6 +52,7 @@ export function bars(base, yours, began) {
       "table",
       { class: "measure", "data-measure": key },
       element("caption", {}, element("strong", {}, title), ` · ${better}`),
+      element("colgroup", {}, ["who", "drawn", "told"].map((name) => element("col", { class: name }))),
       element("thead", { class: "unseen" }, element("tr", {}, ["Model", "Bar", "Value and 95 % interval"].map((text) => element("th", { scope: "col" }, text)))),
       element("tbody", {}, shown.map(([label, one, kind]) => row(label, one, words, reach, lowest, kind))),
     );
