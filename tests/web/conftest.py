@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from fastapi.testclient import TestClient
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, Request, sync_playwright
 
 from browser import ADDRESS, BROWSER_FLAGS, DESK, GARDENS, chromium_path
 from onesense.store.catalog import Catalog
@@ -107,12 +107,18 @@ def server(demo_run: Path, start_server: Callable[..., str]) -> str:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Chromium, as Debian packages it; Playwright's event loop must not outlive the module, others have their own."""
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=chromium_path(), args=BROWSER_FLAGS)
+def playwright() -> Iterator[Playwright]:
+    """Drives browsers; its event loop must not outlive the module, other tests have their own."""
+    with sync_playwright() as started:
         yield started
-        started.close()
+
+
+@pytest.fixture(scope="module")
+def browser(playwright: Playwright) -> Iterator[Browser]:
+    """Chromium, as Debian packages it."""
+    started = playwright.chromium.launch(executable_path=chromium_path(), args=BROWSER_FLAGS)
+    yield started
+    started.close()
 
 
 @pytest.fixture

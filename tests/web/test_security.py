@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from fastapi.testclient import TestClient
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, Playwright
 
 from browser import BROWSER_FLAGS, chromium_path
 from onesense.web.security import CHANGE_HEADER, HEADERS, MOST_BYTES, refuse
@@ -277,12 +277,12 @@ def test_another_site_cannot_use_a_browser_against_us(
     faults.clear()  # the browser says of each attempt that it was refused
 
 
-def test_a_name_that_is_pointed_at_this_machine_reads_nothing(server: str) -> None:
+def test_a_name_that_is_pointed_at_this_machine_reads_nothing(playwright: Playwright, server: str) -> None:
     """DNS rebinding: to the browser the attacker's page and this server are of one origin."""
     port = urlsplit(server).port
-    with sync_playwright() as playwright:
-        flags = [*BROWSER_FLAGS, "--host-resolver-rules=MAP evil.example 127.0.0.1"]
-        started = playwright.chromium.launch(executable_path=chromium_path(), args=flags)
+    flags = [*BROWSER_FLAGS, "--host-resolver-rules=MAP evil.example 127.0.0.1"]
+    started = playwright.chromium.launch(executable_path=chromium_path(), args=flags)
+    try:
         page = started.new_page()
         answer = page.goto(f"http://evil.example:{port}/")
         assert answer is not None
@@ -296,6 +296,7 @@ def test_a_name_that_is_pointed_at_this_machine_reads_nothing(server: str) -> No
               return Promise.all(answers.map(async (one) => [one.status, await one.text()]));
             }"""
         )
+    finally:
         started.close()
     assert [status for status, _ in found] == [421] * 4
     assert all("demo" not in text for _, text in found)

@@ -134,7 +134,7 @@ def test_a_unit_has_each_sense_with_its_contexts(ask: TestClient) -> None:
     assert found["feature"] == "/runs/extract/features/0"
     page = ask.get(f"{RUN}/features/0").text
     assert "Sense 2" in page
-    assert 'class="fires heat-4 peak" title="4"' in page
+    assert 'class="t h5 peak" title="4"' in page
     assert 'href="/runs/extract/features/0"' in page
     assert "/runs/extract" not in ask.get(f"{RUN}/residual-basis/0").text
 

@@ -198,16 +198,6 @@ class Catalog:
                 raise NotFoundError(f"{self.path} has no feature {feature}.", hint=hint)
         return _row(found)
 
-    def features(self, ids: Sequence[int]) -> list[FeatureRow]:
-        """These features in this order; those that the catalogue does not have are left out."""
-        with sqlite_errors(self.path):
-            found = self._connection.execute(
-                f"{_SELECT} WHERE feature IN (SELECT value FROM json_each(?))",
-                (json.dumps([int(one) for one in ids]),),
-            ).fetchall()
-        rows = {row.feature: row for row in map(_row, found)}
-        return [rows[one] for one in ids if one in rows]
-
     def count(self) -> int:
         """Number of features."""
         with sqlite_errors(self.path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -99,14 +99,18 @@ def _add_errors(app: FastAPI) -> None:
 
 def _warm(given: Service) -> None:
     """Load what the first page will ask for; what goes wrong is told when it is asked for."""
-    names: list[Any] = [known.model for known in given.workspace.dictionaries()]
+    first = next(iter(given.workspace.of_command("extract")), None)
+    if first is not None:
+        _try(lambda: given.tables.table(first, given.workspace.runs()))
+        _try(lambda: given.resident.tokens(first.fact("model")))
+    if given.workspace.dictionaries():
+        title = "Loading the model, and measuring what doses are a share of"
+        _try(lambda: given.queue.submit("norms", title, lambda job: _norms(given, job)))
+
+
+def _try(load: Callable[[], object]) -> None:
     try:
-        for known in given.workspace.of_command("extract")[:1]:
-            given.tables.table(known, given.workspace.runs())
-        for name in names[:1]:
-            given.resident.tokens(name)
-            given.resident.model(name)
-            given.queue.submit("norms", "Measuring what doses are a share of", lambda job: _norms(given, job))
+        load()
     except OnesenseError as error:
         _logger.warning("Not everything could be loaded yet: %s", error.message)
 

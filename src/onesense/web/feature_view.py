@@ -16,6 +16,7 @@ from onesense.sae.registry import is_published, published
 from onesense.store.candidates import CandidateRow
 from onesense.store.catalog import Catalog
 from onesense.store.explanations import read_explanations, read_scores
+from onesense.store.feature_columns import read_shown
 from onesense.web.resident import TokenTexts
 from onesense.web.service import Service
 from onesense.web.workspace import KnownRun
@@ -147,18 +148,17 @@ def nearest(uses: Service, run: KnownRun, feature: int) -> list[dict[str, Any]]:
     cosines[feature] = -2.0
     values, ids = cosines.topk(min(_NEAREST, len(cosines) - 1))
     with Catalog(run.path / "catalog.sqlite", read_only=True) as catalog:
-        texts = {row.feature: row for row in catalog.features(ids.tolist())}
-        best = {one: read_explanations(catalog, one, sense=-1) for one in texts}
+        shown = {row.feature: row for row in read_shown(catalog, ids.tolist())}
     return [
         {
             "feature": one,
             "cosine": value,
-            "explanation": next((row.text for row in best[one] if row.status == "ok"), ""),
-            "promoted": list(texts[one].top_tokens[:5]),
-            "density": texts[one].density,
+            "explanation": shown[one].explanation,
+            "promoted": list(shown[one].promoted[:5]),
+            "density": shown[one].density,
         }
         for one, value in zip(ids.tolist(), values.tolist(), strict=True)
-        if one in texts
+        if one in shown
     ]
 
 

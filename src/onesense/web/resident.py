@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TypeVar
@@ -61,7 +62,8 @@ class Resident:
 
     def __init__(self, device: str = "auto") -> None:
         self._device = device
-        self._lock = threading.RLock()
+        # A lock for each kind: who wants the text of a token does not wait for a model that loads.
+        self._locks: defaultdict[int, threading.RLock] = defaultdict(threading.RLock)
         self._models: dict[str, LanguageModel] = {}
         self._dictionaries: dict[str, Dictionary] = {}
         self._tokens: dict[str, TokenTexts] = {}
@@ -149,7 +151,7 @@ class Resident:
 
     def _kept(self, kept: dict[str, Loaded], key: str, most: int, load: Callable[[], Loaded]) -> Loaded:
         """What is in memory, or loaded now; what was used longest ago goes."""
-        with self._lock:
+        with self._locks[id(kept)]:
             if key in kept:
                 kept[key] = kept.pop(key)
                 return kept[key]

@@ -15,7 +15,7 @@ from onesense.steer.edit import Edit, Operation
 from onesense.steer.recipe import Part, Recipe, make_recipe
 from onesense.store.candidates import CandidateRow
 from onesense.store.catalog import Catalog
-from onesense.store.explanations import best_explanations
+from onesense.store.feature_columns import read_shown
 from onesense.web.edits import Edits, Key, edit_groups
 from onesense.web.service import Service
 from onesense.web.workspace import KnownDictionary, KnownRecipe
@@ -252,13 +252,13 @@ def _explain(uses: Service, dictionaries: dict[str, KnownDictionary], found: lis
             try:
                 path = uses.workspace.run(name, "extract").open().catalog_path
                 with Catalog(path, read_only=True) as catalog:
-                    said = best_explanations(catalog, features)
-                    tokens = {row.feature: row.top_tokens for row in catalog.features(features)}
+                    shown = {row.feature: row for row in read_shown(catalog, features)}
             except OnesenseError:
                 continue  # moved meanwhile: the sliders work without words
-            for one in here:
-                one["explanation"] = said[one["feature"]].text if one["feature"] in said else ""
-                one["promoted"] = one["promoted"] or list(tokens.get(one["feature"], ())[:_TOKENS])
+            for one in (one for one in here if one["feature"] in shown):
+                row = shown[one["feature"]]
+                one["explanation"] = row.explanation
+                one["promoted"] = one["promoted"] or list(row.promoted[:_TOKENS])
 
 
 def _words(edit: Edit) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import Path, Query
@@ -16,7 +15,7 @@ from onesense.steer.generate import Piece, generate, sweep
 from onesense.steer.recipe import Recipe, make_recipe
 from onesense.steer.sampling import Sampling
 from onesense.store.catalog import Catalog
-from onesense.store.explanations import best_explanations
+from onesense.store.feature_columns import ShownFeature, read_shown
 from onesense.web.edits import (
     Edits,
     Key,
@@ -45,6 +44,7 @@ _OPERATIONS = {
     Operation.PROJECT_OUT: "Takes this share of the activation’s component along the decoder row away: 1 leaves none.",
 }
 _MOST_OFFERED = 50
+_MOST_DIGITS = 16
 _LARGEST_ID = 2**53
 _MOST_SEED = 2**32 - 1
 
@@ -169,16 +169,10 @@ def search(
         return json_answer({"features": []})
     run = uses.workspace.run(known.extract[0], "extract")
     with Catalog(run.open().catalog_path, read_only=True) as catalog:
-        rows = catalog.features([int(q)]) if q.isdecimal() and len(q) < 16 else catalog.search(q, limit)
-        said = best_explanations(catalog, [row.feature for row in rows])
-    found = [
-        {
-            "feature": row.feature,
-            "label": said[row.feature].text if row.feature in said else " ".join(row.top_tokens[:4]),
-        }
-        for row in rows
-    ]
-    return json_answer({"features": found})
+        number = q.isdecimal() and len(q) < _MOST_DIGITS
+        ids = [int(q)] if number else [row.feature for row in catalog.search(q, limit)]
+        rows = read_shown(catalog, ids)
+    return json_answer({"features": [{"feature": row.feature, "label": _words(row)} for row in rows]})
 
 
 @pages.post("/api/steer", response_class=StreamingResponse)
@@ -356,12 +350,14 @@ def _label(uses: Service, known: KnownDictionary, feature: int) -> str:
         try:
             run = uses.workspace.run(name, "extract").open()
             with Catalog(run.catalog_path, read_only=True) as catalog:
-                said: Sequence[Any] = list(best_explanations(catalog, [feature]).values())
-                rows = catalog.features([feature])
+                rows = read_shown(catalog, [feature])
         except OnesenseError:
             continue
-        if said:
-            return str(said[0].text)
         if rows:
-            return " ".join(rows[0].top_tokens[:4])
+            return _words(rows[0])
     return ""
+
+
+def _words(row: ShownFeature) -> str:
+    """The explanation, or the tokens that it promotes most."""
+    return row.explanation or " ".join(row.promoted[:4])
