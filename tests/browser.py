@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
+from fastapi.testclient import TestClient
 from playwright.sync_api import Page, ViewportSize
+
+from onesense.web.app import create_app
+from onesense.web.workspace import Workspace
 
 ADDRESS = "http://127.0.0.1:8377"
 """What a test client pretends to talk to."""
@@ -30,3 +39,26 @@ def chromium_path() -> str:
 def fits(page: Page) -> bool:
     """Whether nothing has to be scrolled sideways."""
     return bool(page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"))
+
+
+def check_whole(page: Page, address: str, accessible: Callable[[Page], None]) -> None:
+    """A page in light and dark, on a desk and a phone: nothing that axe finds, nothing to scroll sideways."""
+    page.goto(address)
+    for theme in ("light", "dark"):
+        page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
+        for size in (DESK, PHONE):
+            page.set_viewport_size(size)
+            accessible(page)
+            assert fits(page), f"{address} is wider than {size['width']} px"
+
+
+def asking(folder: Path) -> TestClient:
+    """Asks an application on the runs of a folder; what breaks there is an answer, as it is for a browser."""
+    app = create_app(Workspace([folder], folder), warm=False)
+    return TestClient(app, base_url=ADDRESS, headers={"x-onesense": "1"}, raise_server_exceptions=False)
+
+
+def last_event(answer: httpx.Response) -> tuple[str, Any]:
+    """Name and data of the last of the events that were streamed."""
+    name, data = answer.text.strip().split("\n\n")[-1].split("\n", 1)
+    return name.removeprefix("event: "), json.loads(data.removeprefix("data: "))

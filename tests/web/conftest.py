@@ -17,11 +17,12 @@ from axe_playwright_python.sync_playwright import Axe
 from fastapi.testclient import TestClient
 from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, Request, sync_playwright
 
-from browser import ADDRESS, BROWSER_FLAGS, DESK, GARDENS, chromium_path
+from browser import ADDRESS, BROWSER_FLAGS, DESK, GARDENS, asking, chromium_path
 from onesense.store.catalog import Catalog
 from onesense.store.explanations import ExplanationRow, ScoreRow, write_explanations, write_scores
 from onesense.web.app import create_app
 from onesense.web.workspace import Workspace
+from web.report_runs import make_runs
 
 _ONESENSE = [sys.executable, "-c", "from onesense.cli.main import main; main()"]
 _ON_LOOPBACK = re.compile(r"^(http://127\.0\.0\.1:\d+/|data:|blob:)")
@@ -215,3 +216,22 @@ attempt("/api/steer", {method: "POST", mode: "no-cors", body: '{"prompt":"x"}'})
 const headers = {"content-type": "application/json", "x-onesense": "1"};
 attempt("/api/steer", {method: "POST", body: '{"prompt":"x"}', headers});
 </script>"""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs with a report of every kind."""
+    return make_runs(tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture
+def ask(made: Path) -> Iterator[TestClient]:
+    """Asks an application on them."""
+    with asking(made) as client:
+        yield client
+
+
+@pytest.fixture
+def own(made: Path, tmp_path: Path) -> Path:
+    """Copies of them that a test may damage."""
+    return Path(shutil.copytree(made, tmp_path / "runs"))

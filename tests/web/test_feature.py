@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +11,7 @@ import pytest
 import torch
 from fastapi.testclient import TestClient
 
-from browser import GARDENS
+from browser import GARDENS, last_event
 from onesense.features.contexts import Contexts
 from onesense.model.capture import capture
 from onesense.model.hook_points import HookPoint
@@ -21,13 +20,6 @@ from onesense.model.tokens import encode_text, pad_batch
 from onesense.sae.load import load_dictionary
 
 PAGE = f"/runs/demo/features/{GARDENS}"
-
-
-def last_event(answer: Any) -> tuple[str, Any]:
-    """Name and data of the last of the events that were streamed."""
-    event = answer.text.strip().split("\n\n")[-1]
-    name, data = event.split("\n", 1)
-    return name.removeprefix("event: "), json.loads(data.removeprefix("data: "))
 
 
 def test_the_page_and_its_twin_hold_what_the_run_knows(client: TestClient, demo_run: Any) -> None:

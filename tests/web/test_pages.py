@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page
 
-from browser import DESK, PHONE, fits
+from browser import check_whole
 
 PAGES = [
     "/",
@@ -28,13 +28,7 @@ PAGES = [
 
 @pytest.mark.parametrize("address", PAGES)
 def test_a_page_is_whole(page: Page, server: str, accessible: Callable[[Page], None], address: str) -> None:
-    page.goto(server + address)
-    for theme in ("light", "dark"):
-        page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
-        for size in (DESK, PHONE):
-            page.set_viewport_size(size)
-            accessible(page)
-            assert fits(page), f"{address} is wider than {size['width']} px"
+    check_whole(page, server + address, accessible)
 
 
 def test_an_address_without_a_page_is_explained(

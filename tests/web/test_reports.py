@@ -4,43 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
 
-from browser import ADDRESS
+from browser import asking
 from onesense.report.audit_html import audit_page
 from onesense.report.audit_json import read_audit
-from onesense.web.app import create_app
-from onesense.web.workspace import Workspace
 from web.report_runs import KEY, make_run, make_runs
 
 REPORTS = ["/runs/audit/audit", "/runs/debias/debias", "/runs/study-gentle/study"]
 ITEMS = f"/runs/audit/audit/items/{KEY}"
-
-
-def asking(folder: Path) -> TestClient:
-    app = create_app(Workspace([folder], folder), warm=False)
-    return TestClient(app, base_url=ADDRESS, headers={"x-onesense": "1"}, raise_server_exceptions=False)
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_runs(tmp_path_factory.mktemp("runs"))
-
-
-@pytest.fixture
-def ask(made: Path) -> Iterator[TestClient]:
-    with asking(made) as client:
-        yield client
-
-
-@pytest.fixture
-def own(made: Path, tmp_path: Path) -> Path:
-    """Runs that a test may damage."""
-    return Path(shutil.copytree(made, tmp_path / "runs"))
 
 
 def test_the_list_has_every_report_with_its_finding(ask: TestClient) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
-from browser import DESK, PHONE, fits
+from browser import PHONE, check_whole
 from web.report_runs import KEY, make_runs
 
 
@@ -34,13 +34,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory, start_server: Callable[...
     ],
 )  # fmt: skip
 def test_a_page_is_whole(page: Page, reports: str, accessible: Callable[[Page], None], address: str) -> None:
-    page.goto(reports + address)
-    for theme in ("light", "dark"):
-        page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
-        for size in (DESK, PHONE):
-            page.set_viewport_size(size)
-            accessible(page)
-            assert fits(page), f"{address} is wider than {size['width']} px"
+    check_whole(page, reports + address, accessible)
 
 
 def test_the_switch_of_themes_reaches_a_report(page: Page, reports: str) -> None:

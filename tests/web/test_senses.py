@@ -5,43 +5,18 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
 
-from browser import ADDRESS
+from browser import asking
 from onesense.explain.scores.metrics import share
-from onesense.web.app import create_app
 from onesense.web.sense_distribution import distribution
 from onesense.web.sense_picture import picture
-from onesense.web.workspace import Workspace
 from web.report_runs import make_run, make_runs, make_senses
 
 RUN = "/runs/senses-gentle/senses"
-
-
-def asking(folder: Path) -> TestClient:
-    app = create_app(Workspace([folder], folder), warm=False)
-    return TestClient(app, base_url=ADDRESS, headers={"x-onesense": "1"}, raise_server_exceptions=False)
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_runs(tmp_path_factory.mktemp("runs"))
-
-
-@pytest.fixture
-def ask(made: Path) -> Iterator[TestClient]:
-    with asking(made) as client:
-        yield client
-
-
-@pytest.fixture
-def own(made: Path, tmp_path: Path) -> Path:
-    """Runs that a test may damage."""
-    return Path(shutil.copytree(made, tmp_path / "runs"))
 
 
 def test_shares_have_wilsons_intervals() -> None:
