@@ -1,7 +1,7 @@
 """How long the page's quick audit takes after a slider is let go.
 
 ``python -m benchmarks.tune`` gives the demo model a recipe of 51 features at three depths, asks the application for the
-quick audit of one changed factor after the other, as the page does, and reports the time until the last number is there.
+quick audit of one changed factor after the other, as the page does, and reports the time until its numbers are there.
 """
 
 from __future__ import annotations
