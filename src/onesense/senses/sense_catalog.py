@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -52,21 +52,13 @@ def top_tokens(activity: Activity, sample: Sample, number: int = _TOKENS) -> lis
     return [int(tokens[at]) for at in np.argsort(-mass, kind="stable")[:number]]
 
 
-class Spelling(Protocol):
-    """Turns token ids into text: a language model, or its tokenizer alone."""
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text of a sequence, special tokens left out."""
-        ...
-
-
 def contexts_of(
-    model: Spelling, activity: Activity, table: SenseTable, unit: int, sense: int, number: int
+    model: LanguageModel, activity: Activity, table: SenseTable, unit: int, sense: int, number: int
 ) -> list[SenseContext]:
     """The strongest contexts of one sense, as text.
 
     Args:
-        model: Spells its tokens.
+        model: Its tokenizer.
         activity: The text.
         table: The senses of the unit's set.
         unit: Which.

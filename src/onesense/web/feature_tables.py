@@ -162,13 +162,11 @@ def _measured(known: KnownRun, runs: Sequence[KnownRun]) -> KnownRun | None:
     """The latest debias run whose candidates come from this dictionary."""
     fingerprint, hook_point = known.dictionary_fingerprint, known.fact("hook_point")
 
-    def same(run: KnownRun) -> bool:
-        if run.run is None or run.command != DEBIAS_COMMAND:
-            return False
-        found = run.run.provenance.get("inputs", {}).get("dictionary", {})
-        return isinstance(found, dict) and found.get(hook_point) == fingerprint
-
-    return _latest(one for one in runs if fingerprint and same(one))
+    return _latest(
+        one
+        for one in runs
+        if fingerprint and one.command == DEBIAS_COMMAND and one.dictionary_at(hook_point) == fingerprint
+    )
 
 
 def _latest(runs: Iterator[KnownRun]) -> KnownRun | None:

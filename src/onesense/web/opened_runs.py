@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 from onesense.features.context_store import STATISTICS, Contexts
 from onesense.features.lens import LensStatistics
@@ -18,18 +17,6 @@ from onesense.web.workspace import KnownRun
 _MOST = 6
 _LENS = "lens"
 _SENSES = "senses/features"
-
-
-class Measured(NamedTuple):
-    """The senses that a run measured.
-
-    Attributes:
-        activity: Its text, and what fired there.
-        tables: The senses of units, by set.
-    """
-
-    activity: Activity
-    tables: dict[str, SenseTable]
 
 
 class OpenedRun:
@@ -55,13 +42,13 @@ class OpenedRun:
         return LensStatistics.from_tensors(self._run.read_result(_LENS))
 
     @cached_property
-    def measured(self) -> Measured:
-        """The senses of a run of ``onesense senses measure``.
+    def measured(self) -> tuple[Activity, dict[str, SenseTable]]:
+        """Text and senses of a run of ``onesense senses measure``; a lot of memory.
 
         Raises:
             NotFoundError: It holds none yet.
         """
-        return Measured(*open_measured(self._run))
+        return open_measured(self._run)
 
 
 class OpenedRuns:

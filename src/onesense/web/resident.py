@@ -43,12 +43,6 @@ class TokenTexts:
         """The text of each token by itself."""
         return [self._one(int(token)) for token in ids]
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text of a sequence, special tokens left out."""
-        return str(
-            self._tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        )
-
     def _text(self, token: int) -> str:
         return str(self._tokenizer.decode([token], clean_up_tokenization_spaces=False))
 

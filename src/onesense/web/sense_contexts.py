@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from onesense.senses.activity import Activity
-from onesense.senses.measure import open_measured
 from onesense.senses.sense_catalog import top_tokens
 from onesense.senses.sense_table import SenseTable
-from onesense.store.run_folder import RunFolder
 
 _BEFORE, _AFTER = 20, 10
-_KEPT = 2
 
 Spell = Callable[[Sequence[int]], list[str]]
 """The text of token ids."""
@@ -53,36 +49,13 @@ class UnitSense:
     shown: list[list[SenseToken]]
 
 
-class MeasuredRuns:
-    """Texts and senses of runs, kept between questions: reading them takes longer than a page may."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._kept: dict[tuple[str, str, int], tuple[Activity, dict[str, SenseTable]]] = {}
-
-    def read(self, run: RunFolder) -> tuple[Activity, dict[str, SenseTable]]:
-        """Text and senses of a finished run.
-
-        Raises:
-            NotFoundError: The run holds no measured senses.
-            FormatError: A file is damaged.
-        """
-        key = (str(run.path), run.fingerprint, _written(run))
-        with self._lock:
-            if key not in self._kept:
-                while len(self._kept) >= _KEPT:
-                    del self._kept[next(iter(self._kept))]
-                self._kept[key] = open_measured(run)
-            return self._kept[key]
-
-
 def senses_of(
     measured: tuple[Activity, Mapping[str, SenseTable]], unit_set: str, unit: int, spell: Spell, most: int
 ) -> list[UnitSense]:
     """The senses of a unit, the largest first; none where nobody knows how many it has.
 
     Args:
-        measured: What ``MeasuredRuns`` read.
+        measured: Text and senses, as ``open_measured`` reads them.
         unit_set: The set, one that was measured.
         unit: The unit, one of the set.
         spell: The text of token ids.
@@ -121,8 +94,3 @@ def _context(
         SenseToken(text, heights.get(int(at)), int(at) == position)
         for at, text in zip(nearby, texts, strict=True)
     ]
-
-
-def _written(run: RunFolder) -> int:
-    """When the senses were last written, so that a run that is made anew is read anew."""
-    return max((path.stat().st_mtime_ns for path in (run.path / "senses").glob("*.safetensors")), default=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import torch
@@ -14,12 +15,13 @@ from onesense.errors import ConfigurationError, NotFoundError
 from onesense.model.capture import capture
 from onesense.model.hook_points import HookPoint
 from onesense.model.tokens import encode_text, pad_batch
-from onesense.senses.sense_catalog import contexts_of, top_tokens
+from onesense.senses.measure import FEATURES
 from onesense.store.catalog import Catalog
 from onesense.web import feature_view as view
 from onesense.web.feature_drawing import activation_histogram
 from onesense.web.feature_tables import FeatureTable
 from onesense.web.pages import Pages, View, json_answer
+from onesense.web.sense_contexts import senses_of
 from onesense.web.service import Service, Uses
 from onesense.web.streaming import stream
 from onesense.web.work import Job
@@ -31,7 +33,6 @@ FeatureId = Annotated[int, Path(ge=0, le=2**53)]
 
 _SENSE_CONTEXTS = 6
 _MOST_FEATURES = 16
-_FEATURES = "features"
 
 
 class Text(BaseModel):
@@ -151,22 +152,11 @@ def _senses(uses: Service, source: KnownRun | None, feature: int) -> list[dict[s
     if source is None:
         return []
     measured, tokens = uses.opened.get(source).measured, uses.resident.tokens(source.fact("model"))
-    table = measured.tables[_FEATURES]
+    table = measured[1][FEATURES]
     if feature >= len(table.number) or not table.known[feature]:
         return []
-    whole = float(table.value[feature].sum())
-    found = []
-    for which in range(int(table.number[feature])):
-        sample = table.sense(feature, which)
-        contexts = contexts_of(tokens, measured.activity, table, feature, which, _SENSE_CONTEXTS)
-        found.append(
-            {
-                "share": float(sample.value.sum()) / whole if whole else None,
-                "tokens": tokens.strings(top_tokens(measured.activity, sample)),
-                "contexts": [one._asdict() for one in contexts],
-            }
-        )
-    return found
+    found = senses_of(measured, FEATURES, feature, tokens.strings, _SENSE_CONTEXTS)
+    return [asdict(one) for one in found]
 
 
 def _activations(uses: Service, known: KnownRun, asked: Text) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from onesense.store.senses import SORT_COLUMNS, SenseRow, count_senses, read_sen
 from onesense.web.pages import Pages, View
 from onesense.web.report_links import feature_address
 from onesense.web.run_reports import is_there, readable
-from onesense.web.sense_contexts import MeasuredRuns, UnitSense, senses_of
+from onesense.web.sense_contexts import UnitSense, senses_of
 from onesense.web.sense_distribution import SetOfUnits, distribution
 from onesense.web.sense_picture import picture
 from onesense.web.service import Service, Uses
@@ -29,7 +29,6 @@ _PAGE = 50
 _MOST_PAGES = 1_000_000
 _MOST_UNIT = 2**31 - 1
 _CONTEXTS = 12
-_measured = MeasuredRuns()
 
 Run = Annotated[str, Path(max_length=100)]
 
@@ -135,7 +134,7 @@ def _senses(
 ) -> tuple[list[UnitSense], str]:
     """The senses with their contexts; or why they cannot be shown, where the numbers still can."""
     try:
-        measured = _measured.read(known.open())
+        measured = uses.opened.get(known).measured
         table = measured[1].get(unit_set)
         if table is None or unit >= len(table.number):
             return [], "The contexts of this unit are not in the run."

@@ -61,6 +61,7 @@ function showSenses(place, { senses }) {
     place.replaceChildren(element("p", { class: "quiet" }, "Too few contexts to say how many senses it has."));
     return;
   }
+  const largest = Math.max(...senses.flatMap((one) => one.shown.flat()).map((token) => token.activation ?? 0));
   const parts = senses.map((one, at) =>
     element(
       "details",
@@ -69,14 +70,12 @@ function showSenses(place, { senses }) {
       element(
         "ol",
         { class: "texts" },
-        one.contexts.map((context) =>
-          element(
-            "li",
-            {},
-            element("span", { class: "height" }, number(context.activation)),
-            element("p", { class: "heat" }, visible(context.before).replaceAll("\n", "⏎"), element("mark", {}, visible(context.token)), visible(context.after).replaceAll("\n", "⏎")),
-          ),
-        ),
+        one.shown.map((tokens) => {
+          const peak = tokens.findIndex((token) => token.peak);
+          const heights = tokens.map((token) => token.activation ?? 0);
+          const label = `Context of sense ${at + 1}, strongest ${number(heights[peak])}`;
+          return element("li", {}, element("span", { class: "height" }, number(heights[peak])), heatLine(tokens.map((token) => token.text), heights, largest, label, peak));
+        }),
       ),
     ),
   );

@@ -2,13 +2,13 @@
 
 import { element, number, token, visible } from "./elements.js";
 
-export function heatLine(tokens, activations, largest, label) {
+export function heatLine(tokens, activations, largest, label, peak = -1) {
   const spans = tokens.map((text, at) => {
     const value = activations[at];
     const level = value > 0 && largest > 0 ? ` h${Math.min(5, Math.max(1, Math.ceil((5 * value) / largest)))}` : "";
     return element(
       "span",
-      { class: `t${level}`, "data-a": value > 0 ? value : null, title: value > 0 ? `${token(text)}: ${number(value, 4)}` : null },
+      { class: `t${level}${at === peak ? " peak" : ""}`, "data-a": value > 0 ? value : null, title: value > 0 ? `${token(text)}: ${number(value, 4)}` : null },
       visible(text).replaceAll("\n", "⏎"),
     );
   });
