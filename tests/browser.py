@@ -41,15 +41,14 @@ def fits(page: Page) -> bool:
     return bool(page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"))
 
 
-def check_whole(page: Page, address: str, accessible: Callable[[Page], None]) -> None:
-    """A page in light and dark, on a desk and a phone: nothing that axe finds, nothing to scroll sideways."""
-    page.goto(address)
+def check_whole(page: Page, accessible: Callable[[Page], None]) -> None:
+    """The page in light and dark, on a desk and a phone: nothing that axe finds, nothing to scroll sideways."""
     for theme in ("light", "dark"):
         page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
         for size in (DESK, PHONE):
             page.set_viewport_size(size)
             accessible(page)
-            assert fits(page), f"{address} is wider than {size['width']} px"
+            assert fits(page), f"{page.url} is wider than {size['width']} px"
 
 
 def asking(folder: Path) -> TestClient:

@@ -30,7 +30,7 @@ _FILES += ("units.csv", "audit", "debias", "study")
 
 def known_names(read: Read) -> dict[str, list[str]]:
     """Names that stand in addresses, by the parameter that takes them."""
-    runs = read("/index.json")["runs"]
+    runs = [run for section in read("/index.json")["sections"] for run in section["runs"]]
     steer = read("/steer.json")
     benchmarks = [
         item["key"]
@@ -41,7 +41,7 @@ def known_names(read: Read) -> dict[str, list[str]]:
     return {
         "run": [run["id"] for run in runs],
         **{
-            f"run of {command}": [run["id"] for run in runs if run["command"] == command and run["page"]]
+            f"run of {command}": [run["id"] for run in runs if run["command"] == command and run["links"]]
             for command in _PAGES.values()
         },
         "feature": list(_FEATURES),

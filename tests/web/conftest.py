@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from fastapi.testclient import TestClient
+from filelock import FileLock
 from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, Request, sync_playwright
 
 from browser import ADDRESS, BROWSER_FLAGS, DESK, GARDENS, asking, chromium_path
@@ -29,16 +30,26 @@ _ON_LOOPBACK = re.compile(r"^(http://127\.0\.0\.1:\d+/|data:|blob:)")
 
 
 @pytest.fixture(scope="session")
-def demo_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def demo_run(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
     """A folder `onesense-runs` with a run of `onesense extract` of the demo: contexts, some explanations.
 
-    ONESENSE_DEMO_RUNS names such a folder that was made before: a copy of it saves a minute.
+    One worker makes it, and each has a copy. ONESENSE_DEMO_RUNS names such a folder that was made before.
     """
     folder = tmp_path_factory.mktemp("web") / "onesense-runs"
+    shared = tmp_path_factory.getbasetemp()
+    if worker_id != "master":
+        shared = shared.parent
+    made = Path(os.environ.get("ONESENSE_DEMO_RUNS", shared / "demo-runs"))
+    with FileLock(shared / "demo-runs.lock"):
+        if not made.exists():
+            _make_demo_run(shared / "demo-runs-begun")
+            (shared / "demo-runs-begun").rename(made)
+    shutil.copytree(made, folder)
+    return folder
+
+
+def _make_demo_run(folder: Path) -> None:
     run = folder / "demo"
-    if "ONESENSE_DEMO_RUNS" in os.environ:
-        shutil.copytree(os.environ["ONESENSE_DEMO_RUNS"], folder)
-        return folder
     extract = ["extract", "demo", "--run-folder", str(run), "--max-tokens", "3000", "--quiet"]
     done = subprocess.run([*_ONESENSE, *extract], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -58,7 +69,6 @@ def demo_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
             [ScoreRow(GARDENS, method="llm", model="reader", kind="detection", judge="reader", value=0.81,
                       low=0.74, high=0.88, auroc=0.85, baseline=0.51, items=40)],
         )  # fmt: skip
-    return folder
 
 
 @pytest.fixture

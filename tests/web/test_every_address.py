@@ -42,6 +42,9 @@ _NEEDS_MORE = {
     "POST /api/recipes/tuned",
     "GET /api/work/{job}/events",
     "DELETE /api/work/{job}",
+    # Names that must belong together; test_every_page_is_text.py asks for every combination.
+    "GET /api/edits/describe",
+    "GET /runs/{run}/{command}/files/{name}",
 }
 
 

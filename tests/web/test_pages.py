@@ -28,7 +28,8 @@ PAGES = [
 
 @pytest.mark.parametrize("address", PAGES)
 def test_a_page_is_whole(page: Page, server: str, accessible: Callable[[Page], None], address: str) -> None:
-    check_whole(page, server + address, accessible)
+    page.goto(server + address)
+    check_whole(page, accessible)
 
 
 def test_an_address_without_a_page_is_explained(

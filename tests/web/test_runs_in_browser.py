@@ -102,5 +102,6 @@ def test_an_audit_begins_on_the_page_of_a_run_and_can_be_ended(
     expect(end).to_be_enabled()
     accessible(page)
     end.click()
-    expect(page.get_by_text("Ended. The same audit goes on where it stopped.")).to_be_visible()
+    ended = page.get_by_text("Ended. The same audit goes on where it stopped.")
+    expect(ended).to_be_visible(timeout=60_000)  # a model that loads cannot be interrupted
     expect(page.get_by_role("button", name="Start the audit")).to_be_enabled()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from browser import DESK, PHONE, fits
+from browser import check_whole
 from onesense.steer.recipe import read_recipe
 from web.tuned_runs import EDITED, STRONGEST, make_tuned_runs
 
@@ -18,13 +18,13 @@ PATIENCE = 120_000
 
 @pytest.fixture(scope="module")
 def folder(demo_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_tuned_runs(demo_run, tmp_path_factory.mktemp("tune") / "runs")
+    return make_tuned_runs(demo_run, tmp_path_factory.mktemp("tune") / "onesense-runs")
 
 
 @pytest.fixture(scope="module")
 def tuning(folder: Path, start_server: Callable[..., str]) -> str:
     """The address of tuning a debias run's recipe."""
-    return f"{start_server(str(folder), cwd=folder)}/tune"
+    return f"{start_server(str(folder), cwd=folder.parent)}/tune"
 
 
 def _slider(page: Page, feature: int) -> Locator:
@@ -62,12 +62,7 @@ def test_from_a_slider_to_a_saved_recipe(
     page.reload()  # what was set is kept in this browser
     expect(_slider(page, STRONGEST)).to_have_value("0")
     _measured(page)
-    for theme in ("light", "dark"):
-        page.emulate_media(color_scheme=theme, reduced_motion="reduce")  # type: ignore[arg-type]
-        for size in (DESK, PHONE):
-            page.set_viewport_size(size)
-            accessible(page)
-            assert fits(page)
+    check_whole(page, accessible)
 
     page.get_by_label("Name of the new recipe").fill("by hand")
     page.get_by_role("button", name="Save", exact=True).click()
