@@ -21,17 +21,20 @@ def test_from_a_search_to_an_audited_recipe(
 ) -> None:
     server = start_server(str(demo_run), cwd=tmp_path)
     page.goto(server)
-    page.get_by_role("searchbox").first.fill("gardens")
-    page.get_by_role("button", name="Search").click()
+    page.get_by_role("link", name="garden", exact=True).click()
     page.locator(f"a[href*='/features/{GARDENS}']").first.click()
     expect(page.get_by_role("heading", level=1)).to_contain_text(str(GARDENS))
     expect(page.get_by_text("places to sit: gardens and parks").first).to_be_visible()
 
     page.get_by_role("link", name="Steer", exact=True).last.click()
+    expect(page.get_by_text("Done", exact=True)).to_be_visible(timeout=180_000)  # in three clicks
+    assert page.locator(".steered .text").first.inner_text().startswith("We spent the whole day in the ")
+
     page.get_by_label("New tokens").fill("12")
     page.get_by_label("Samples").fill("1")
-    page.get_by_role("button", name="Generate").click()
-    expect(page.get_by_text("Done", exact=True)).to_be_visible(timeout=120_000)
+    with page.expect_request_finished(lambda one: one.url.endswith("/api/steer"), timeout=120_000):
+        page.get_by_role("button", name="Generate").click()
+    expect(page.get_by_text("Done", exact=True)).to_be_visible()
     steered = page.locator(".steered .text").first.inner_text()
     assert steered.startswith("We spent the whole day in the ")
     assert steered != page.locator(".unsteered .text").first.inner_text()

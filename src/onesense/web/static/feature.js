@@ -108,6 +108,14 @@ add.addEventListener("click", () => {
   );
 });
 
+document.getElementById("steer").addEventListener("click", () => {
+  try {
+    sessionStorage.setItem("onesense-steer-pressed", "1");
+  } catch {
+    // storage is switched off: the text waits for its button
+  }
+});
+
 const own = document.getElementById("own");
 const result = document.getElementById("own-result");
 let asking = new AbortController();

@@ -9,6 +9,7 @@ import { stop, sweep, write } from "./steer_texts.js";
 
 const FORM = "onesense-steer";
 const SEEN = "onesense-offered";
+const PRESSED = "onesense-steer-pressed";
 const FIELDS = ["prompt", "samples", "max_new_tokens", "temperature", "seed", "top_k", "top_p", "min_p", "repetition_penalty", "coefficients"];
 const at = (id) => document.getElementById(id);
 const place = at("edits");
@@ -27,7 +28,7 @@ function begin() {
     marks();
   };
   restore();
-  offer(JSON.parse(place.dataset.offered), refresh);
+  const taken = offer(JSON.parse(place.dataset.offered), refresh);
   refresh();
   addEventListener("storage", (event) => event.key === "onesense-draft" && refresh());
   at("undo").addEventListener("click", () => { undo(); refresh(); });
@@ -35,11 +36,23 @@ function begin() {
   finding(refresh);
   making();
   keeping(asked, refresh);
+  if (pressed() && taken) at("making").requestSubmit();
 }
 
-// Edits of the address go into the draft the first time; later they are offered.
+// Whether "Steer" was pressed on a feature's page just now: then a text is what is wanted. An address alone writes none.
+function pressed() {
+  try {
+    const found = sessionStorage.getItem(PRESSED) !== null;
+    sessionStorage.removeItem(PRESSED);
+    return found;
+  } catch {
+    return false;
+  }
+}
+
+// Edits of the address go into the draft the first time; later they are offered. Whether they are in it now.
 function offer(offered, refresh) {
-  if (!offered.length) return;
+  if (!offered.length) return false;
   let seen = [];
   try {
     seen = JSON.parse(sessionStorage.getItem(SEEN) ?? "[]");
@@ -51,13 +64,15 @@ function offer(offered, refresh) {
   const put = () => {
     remember();
     for (const edit of offered) draft.add(edit);
+    return true;
   };
   if (!seen.includes(location.search)) return put();
-  if (offered.every((one) => draft.edits().some((other) => same(one, other)))) return;
+  if (offered.every((one) => draft.edits().some((other) => same(one, other)))) return true;
   const names = offered.length === 1 ? `feature ${offered[0].feature}` : `${offered.length} edits`;
   at("offered").replaceChildren(
     element("div", { class: "panel row spread" }, element("span", {}, `This address has ${names}.`), element("button", { type: "button", onclick: () => { put(); at("offered").replaceChildren(); refresh(); } }, "Add")),
   );
+  return false;
 }
 
 function restore() {
