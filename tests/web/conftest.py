@@ -86,7 +86,7 @@ def start_server() -> Iterator[Callable[..., str]]:
 
     def start(*arguments: str, cwd: Path) -> str:
         process = subprocess.Popen(
-            [*_ONESENSE, "serve", *arguments, "--port", "0"],
+            [*_ONESENSE, "serve", *arguments, "--port", "0", "--no-warm"],
             cwd=cwd,
             stderr=subprocess.PIPE,
             text=True,

@@ -93,14 +93,3 @@ def test_no_payload_is_ever_more_than_text(
     said = [one for one in faults if "404" not in one]
     faults.clear()
     assert said == []
-
-
-def test_a_spreadsheet_of_features_holds_no_formula(
-    page: Page, hostile: Path, start_server: Callable[..., str]
-) -> None:
-    server = start_server(str(hostile), cwd=hostile.parent)
-    page.goto(server)
-    text = page.evaluate("fetch('/runs/demo/features.csv').then((answer) => answer.text())")
-    assert "'=cmd" in text
-    assert "\n=cmd" not in text
-    assert ",=cmd" not in text

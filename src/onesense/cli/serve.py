@@ -27,6 +27,9 @@ def serve_command(
     open_browser: Annotated[
         bool, typer.Option("--open/--no-open", help="Open the page in the browser.")
     ] = False,
+    warm: Annotated[
+        bool, typer.Option("--warm/--no-warm", help="Load the first run's model before anybody asks.")
+    ] = True,
     device: options.Device = None,
 ) -> None:
     """Look at features, steer, tune by hand and read the evidence on a local web page."""
@@ -49,4 +52,4 @@ def serve_command(
     from onesense.web.workspace import DEFAULT_FOLDER, Workspace
 
     workspace = Workspace(roots, DEFAULT_FOLDER)
-    serve(create_app(workspace, device=settings.device), host, port, open_browser=open_browser)
+    serve(create_app(workspace, device=settings.device, warm=warm), host, port, open_browser=open_browser)

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -23,7 +22,7 @@ from onesense.web.resident import Resident
 from onesense.web.routes import feature, features, reports, runs, senses, steer, tune, work
 from onesense.web.security import LocalOnly
 from onesense.web.service import Service
-from onesense.web.work import Job, WorkQueue
+from onesense.web.work import WorkQueue
 from onesense.web.workspace import Workspace
 
 _logger = logging.getLogger(__name__)
@@ -35,7 +34,7 @@ def create_app(workspace: Workspace, *, device: str = "auto", warm: bool = True)
     Args:
         workspace: What there is to look at.
         device: Where models run.
-        warm: Load the model of the first run in the background, so that the first question is quick.
+        warm: Load the features and the model of the first run in the background: the first question is quick.
     """
     given = Service(workspace, Resident(device), WorkQueue())
 
@@ -103,9 +102,9 @@ def _warm(given: Service) -> None:
     if first is not None:
         _try(lambda: given.tables.table(first, given.workspace.runs()))
         _try(lambda: given.resident.tokens(first.fact("model")))
-    if given.workspace.dictionaries():
-        title = "Loading the model, and measuring what doses are a share of"
-        _try(lambda: given.queue.submit("norms", title, lambda job: _norms(given, job)))
+    model = next((known.model for known in given.workspace.dictionaries()), None)
+    if model is not None:
+        _try(lambda: given.resident.model(model))
 
 
 def _try(load: Callable[[], object]) -> None:
@@ -113,13 +112,3 @@ def _try(load: Callable[[], object]) -> None:
         load()
     except OnesenseError as error:
         _logger.warning("Not everything could be loaded yet: %s", error.message)
-
-
-def _norms(given: Service, job: Job) -> dict[str, Any]:
-    """Mean norms at every hook point of the first model, so that doses can be shown at once."""
-    known = given.workspace.dictionaries()
-    for one in known:
-        job.check()
-        if one.model == known[0].model:
-            given.resident.mean_norm(one.model, one.hook_point)
-    return {}
