@@ -107,7 +107,7 @@ def split_map(folder: Path) -> Target:
     quality = {"fvu": 0.1, "l0": 3.0, "cross_entropy": 2.0}
     made: dict[str, Any] = {
         "version": 1, "parent_fingerprint": "a", "fingerprint": "b", "features": {"3": feature},
-        "refused": [{"feature": 4, "reason": "one_sense", "value": 0.5}], "before": quality, "after": quality,
+        "refused": [{"feature": 4, "reason": "one sense", "value": 0.5}], "before": quality, "after": quality,
         "settings": {"seed": 0},
     }  # fmt: skip
     return ChangedFolder(folder / "split", {"split.json": json.dumps(made).encode()}, read_split_map)
