@@ -115,6 +115,7 @@ def warm(materials: Path) -> None:
     with_tests_modules()
     import peft  # noqa: F401
     import transformers.models.gpt2.modeling_gpt2  # noqa: F401
+
     from onesense.cli import main  # noqa: F401
     from onesense.debias import debias
     from onesense.debias.debias_run import DebiasRun
@@ -190,7 +191,10 @@ def _tell(number: int, verdict: Verdict) -> None:
 def _print_table(verdicts: Sequence[Verdict], seconds: float) -> None:
     print(f"\n{len(verdicts)} trials in {seconds:.0f} s")
     for title, key in (("fault", "fault"), ("command", "command")):
-        print(f"\n{title:24}{'trials':>8}{'told':>8}" + "".join(f"{one.replace('_', ' '):>14}" for one in _COUNTED))
+        print(
+            f"\n{title:24}{'trials':>8}{'told':>8}"
+            + "".join(f"{one.replace('_', ' '):>14}" for one in _COUNTED)
+        )
         groups = Counter(getattr(one, key) for one in verdicts)
         for name, count in groups.items():
             _print_row(name, count, [one for one in verdicts if getattr(one, key) == name])

@@ -189,7 +189,9 @@ def main(run: Callable[..., Fuzzed] = fuzz) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--plain", action="store_true", help="without atheris: nothing guides what is tried")
     parser.add_argument("--output", type=Path, help="JSON of what `all` found")
-    parser.add_argument("--quick", action="store_true", help=f"{_QUICK_SECONDS:g} seconds each, without atheris")
+    parser.add_argument(
+        "--quick", action="store_true", help=f"{_QUICK_SECONDS:g} seconds each, without atheris"
+    )
     options = parser.parse_args()
     seconds = _QUICK_SECONDS if options.quick else options.seconds
     plain = options.plain or options.quick

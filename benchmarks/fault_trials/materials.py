@@ -57,7 +57,11 @@ def make_materials(folder: Path) -> Materials:
 def materials_in(folder: Path) -> Materials:
     """The paths, whether anything is there or not."""
     return Materials(
-        folder / "model", folder / "dictionary", folder / "sparse", folder / "text.jsonl", folder / "recipe.json"
+        folder / "model",
+        folder / "dictionary",
+        folder / "sparse",
+        folder / "text.jsonl",
+        folder / "recipe.json",
     )
 
 

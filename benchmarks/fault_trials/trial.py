@@ -146,8 +146,8 @@ def _refused_dictionary(scene: Scene, place: Path) -> bool:
 def _mended(scene: Scene, ended: Ended, restore: Callable[[str | None], None]) -> bool:
     """Do what the message says; whether it said anything that can be done."""
     words = ended.error
-    if "Delete the folder" in words:
-        shutil.rmtree(scene.folder / "run")
+    if folder := re.search(r"Delete the folder (\S+) and run", words):
+        shutil.rmtree(scene.folder / folder[1])
         restore(None)
         return True
     named = [

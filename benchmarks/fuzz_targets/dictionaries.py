@@ -127,9 +127,7 @@ def control_vector(folder: Path) -> Target:
     writer.write_tensors_to_file()
     writer.close()
     whole = {"vector.gguf": path.read_bytes()}
-    return ChangedFolder(
-        folder / "gguf", whole, lambda place: read_control_vectors(place / "vector.gguf")
-    )
+    return ChangedFolder(folder / "gguf", whole, lambda place: read_control_vectors(place / "vector.gguf"))
 
 
 def _dictionary() -> Dictionary:

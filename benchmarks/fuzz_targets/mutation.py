@@ -5,11 +5,14 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from collections import deque
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from typing import Any, TypeVar
 
 _T = TypeVar("_T")
-_DEPTH = 400
+_DEPTH = 150
+_MOST_PLACES = 500
 _MOST_OPERATIONS = 4
 
 VALUES: tuple[Any, ...] = (
@@ -174,11 +177,11 @@ def _changed_value(choices: Choices, value: Any) -> Any:
     places: list[tuple[Any, Any]] = []
     _collect(value, places)
     if not places:
-        return choices.of(VALUES)
+        return deepcopy(choices.of(VALUES))
     holder, key = choices.of(places)
     match choices.below(6):
         case 0 | 1 | 2:
-            holder[key] = choices.of(VALUES)
+            holder[key] = deepcopy(choices.of(VALUES))
         case 3 if isinstance(holder, dict):
             del holder[key]
         case 4 if isinstance(holder, dict):
@@ -189,15 +192,15 @@ def _changed_value(choices: Choices, value: Any) -> Any:
                 deep = [deep]
             holder[key] = deep
         case _:
-            holder[key] = [holder[key], holder[key]]
+            holder[key] = [holder[key]]
     return value
 
 
 def _collect(value: Any, places: list[tuple[Any, Any]]) -> None:
     """Every place in a value that can be changed, outermost first."""
-    pending = [value]
-    while pending:
-        holder = pending.pop(0)
+    pending = deque([value])
+    while pending and len(places) < _MOST_PLACES:
+        holder = pending.popleft()
         if isinstance(holder, dict):
             keys: Sequence[Any] = list(holder)
         elif isinstance(holder, list):

@@ -93,4 +93,3 @@ def _look(opened: Catalog) -> None:
     read_scores(opened)
     read_senses(opened, tokens="a")
     sense_numbers(opened)
-

@@ -64,7 +64,7 @@ def corpus(folder: Path) -> Target:
     made = folder / "made.parquet"
     parquet.write_table(arrow.table({"text": ["one", None, "three é"], "n": [1, 2, 3]}), made)
     lines = "".join(json.dumps({"text": f"line {number} é", "n": number}) + "\n" for number in range(4))
-    whole = {"a.txt": "Some text.\nMore of it.\n".encode(), "b.jsonl": lines.encode(), "c.parquet": made.read_bytes()}
+    whole = {"a.txt": b"Some text.\nMore of it.\n", "b.jsonl": lines.encode(), "c.parquet": made.read_bytes()}
 
     def read(place: Path) -> None:
         failed: OnesenseError | None = None
@@ -191,7 +191,12 @@ def results(folder: Path) -> Target:
     rows = [{"feature": n, "top_activated_words": "Ġsea Ġship", "mean": 0.1, "std": 1.0, "sparsity": -2.0}
             for n in range(3)]  # fmt: skip
     whole["table.json"] = json.dumps(rows).encode()
-    pairs = {"word": "bank", "sentence_1": "the bank of a river", "sentence_2": "a bank", "label": "different"}
+    pairs = {
+        "word": "bank",
+        "sentence_1": "the bank of a river",
+        "sentence_2": "a bank",
+        "label": "different",
+    }
     whole["pairs.jsonl"] = (json.dumps(pairs) + "\n").encode()
     answer = {"custom_id": "1/llm", "response": {"status_code": 200, "body": {"choices": []}}, "error": None}
     whole["answers.jsonl"] = (json.dumps(answer) + "\n").encode()

@@ -43,14 +43,15 @@ from onesense.debias.tunable import Tunable
 from onesense.debias.tune import StepReport, tune
 from onesense.debias.tune_measures import TuneMeter
 from onesense.engine.stages import Stages
-from onesense.errors import ConfigurationError
+from onesense.errors import ConfigurationError, FormatError
 from onesense.model.language_model import LanguageModel
 from onesense.sae.dictionary import Dictionary
 from onesense.steer.intervention import EditGroup
 from onesense.steer.recipe import Recipe, read_recipe, write_recipe
-from onesense.store.atomic import read_json, write_json
+from onesense.store.atomic import read_json
 from onesense.store.provenance import provenance
 from onesense.store.run_folder import RunFolder
+from onesense.store.seal import keep_json, kept_json
 
 _SECONDS = "seconds.json"
 _ADDED_LATER = ("choose", "own_effects", "audit", "controls", "control_draws", "prompts")
@@ -199,7 +200,7 @@ class DebiasRun:
         """What each recipe reaches on the tune split."""
         path = self.run.path / "front.json"
         with self.timed("front"), self.stages.stage("Pareto front", "recipes") as progress:
-            known: dict[str, dict[str, float]] = read_json(path) if path.exists() else {}
+            known: dict[str, dict[str, float]] = kept_json(path) or {}
             if any(recipe.content_hash not in known for recipe in recipes):
                 meter = TuneMeter(self.model, self.start)
                 for number, recipe in enumerate(recipes, start=1):
@@ -208,7 +209,7 @@ class DebiasRun:
                     kl = self._kl[key] if key in self._kl else self._meter.measure(groups)
                     known[key] = {**meter.measure(groups)._asdict(), "kl": kl}
                     progress(number, len(recipes))
-                write_json(path, known)
+                keep_json(path, known)
         return [
             FrontPoint(
                 budget=budget,
@@ -280,8 +281,7 @@ class DebiasRun:
         """What a reader must know."""
         notes = list(audited.notes)
         for budget in self.settings.budgets:
-            path = self.run.path / _search_file(budget)
-            notes += read_json(path)["notes"] if path.exists() else []
+            notes += _search_notes(self.run.path / _search_file(budget))
         tokenizer = self.model.tokenizer
         if tokenizer is not None and getattr(tokenizer, "chat_template", None):
             notes.append(
@@ -351,7 +351,7 @@ class DebiasRun:
                 identity=self.run.fingerprint,
                 report=progress,
             )
-        write_json(self.run.path / _search_file(budget), result.to_json())
+        keep_json(self.run.path / _search_file(budget), result.to_json())
 
     @cached_property
     def objective(self) -> Objective:
@@ -383,14 +383,27 @@ class DebiasRun:
         began = time.monotonic()
         yield
         path = self.run.path / _SECONDS
-        self.seconds = read_json(path) if path.exists() else {}
+        self.seconds = kept_json(path) or {}
         self.seconds[step] = round(self.seconds.get(step, 0.0) + time.monotonic() - began, 1)
-        write_json(path, self.seconds)
+        keep_json(path, self.seconds)
 
 
 def recipe_file(budget: float) -> str:
     """Where the recipe of a budget is, relative to the run folder."""
     return f"recipes/kl-{budget:g}.json"
+
+
+def _search_notes(path: Path) -> list[str]:
+    if not path.exists():
+        return []
+    kept = kept_json(path)
+    if kept is None:
+        kept = read_json(path)
+        if not isinstance(kept, dict) or "sha256" in kept or not isinstance(kept.get("notes"), list):
+            raise FormatError(
+                f"{path} is damaged.", hint="Delete the folder of the run and run the command again."
+            )
+    return [str(note) for note in kept["notes"]]
 
 
 def _search_file(budget: float) -> str:

@@ -26,10 +26,10 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from onesense.debias.objective import Objective
 from onesense.debias.search_space import SearchSpace
 from onesense.debias.tunable import Tunable
-from onesense.errors import ConfigurationError, FormatError, NotFoundError, NumericalError
+from onesense.errors import ConfigurationError, NumericalError
 from onesense.sae.architecture import Architecture
 from onesense.sae.dictionary import Dictionary
-from onesense.store.atomic import read_json, write_json
+from onesense.store.seal import keep_json, kept_json
 
 # Of the samplers of optuna, that with Gaussian processes gets furthest in tens of trials: see docs/debias.md.
 _AT_RANDOM = 5
@@ -200,7 +200,7 @@ def search(
             while len(loop.trials) < wanted:
                 loop.one()
                 if checkpoint is not None:
-                    write_json(checkpoint, {"of": key, "trials": [trial._asdict() for trial in loop.trials]})
+                    keep_json(checkpoint, {"of": key, "trials": [trial._asdict() for trial in loop.trials]})
                 if report is not None:
                     report(len(loop.trials), wanted)
     finally:
@@ -309,11 +309,8 @@ class _Loop:
 
 def _kept(path: Path, key: str) -> list[Trial]:
     """The trials of a file that belongs to the same work."""
-    try:
-        kept = read_json(path)
-    except (NotFoundError, FormatError):
-        return []
-    if not isinstance(kept, dict) or kept.get("of") != key:
+    kept = kept_json(path)
+    if kept is None or kept.get("of") != key:
         return []
     return [
         Trial(one["values"], None if one["losses"] is None else tuple(one["losses"]))

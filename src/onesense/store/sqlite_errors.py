@@ -45,6 +45,8 @@ def sqlite_errors(path: Path) -> Iterator[None]:
         raise  # our own mistake, not the file's
     except sqlite3.Error as error:
         raise _translated(error, path) from error
+    except UnicodeDecodeError as error:  # what SQLite would say of the file, in letters that the file spoils
+        raise FormatError(f"{path} is damaged.", hint="Delete it and run the command again.") from error
 
 
 def _translated(error: sqlite3.Error, path: Path) -> OnesenseError:
