@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -25,10 +24,14 @@ class ChangedFolder:
         folder: Where they are written; its names can matter to the reader.
         whole: The good files.
         read: The reader.
+
+    Attributes:
+        changed: Names of the files that the call at hand has changed.
     """
 
     def __init__(self, folder: Path, whole: Mapping[str, bytes], read: Callable[[Path], object]) -> None:
         self._folder, self._whole, self._read = folder, dict(whole), read
+        self.changed: tuple[str, ...] = ()
         self._names = sorted(self._whole)
         self._write(self._whole)
 
@@ -39,6 +42,7 @@ class ChangedFolder:
         for _ in range(1 + choices.below(2)):
             name = choices.of(self._names)
             changed[name] = change_of(name)(choices, self._whole[name])
+        self.changed = tuple(changed)
         self._write(changed)
         try:
             self._read(self._folder)
@@ -57,7 +61,3 @@ class ChangedFolder:
             if path.is_file() and path.relative_to(self._folder).as_posix() not in self._whole:
                 path.unlink()
         self._write({name: self._whole[name] for name in changed})
-
-    def remove(self) -> None:
-        """Take the folder away."""
-        shutil.rmtree(self._folder)

@@ -68,7 +68,7 @@ def corpus(folder: Path) -> Target:
 
     def read(place: Path) -> None:
         failed: OnesenseError | None = None
-        for name in whole:
+        for name in target.changed:
             try:
                 for document in read_documents(str(place / name)):
                     document.text.encode("utf-8", "surrogatepass")
@@ -77,7 +77,8 @@ def corpus(folder: Path) -> Target:
         if failed is not None:
             raise failed
 
-    return ChangedFolder(folder / "corpus", whole, read)
+    target = ChangedFolder(folder / "corpus", whole, read)
+    return target
 
 
 def benchmark_files(folder: Path) -> Target:
@@ -107,7 +108,7 @@ def benchmark_files(folder: Path) -> Target:
         stereoset._read.cache_clear()
         failed: OnesenseError | None = None
         try:
-            for key in sorted(target.changed_sets):
+            for key in sorted({name.partition("/")[0] for name in target.changed}):
                 for one in readers[key]:
                     try:
                         one()
@@ -118,18 +119,8 @@ def benchmark_files(folder: Path) -> Target:
         if failed is not None:
             raise failed
 
-    target = _ChangedSets(folder / "benchmarks", whole, read)
+    target = ChangedFolder(folder / "benchmarks", whole, read)
     return target
-
-
-class _ChangedSets(ChangedFolder):
-    """Knows which data sets a call has changed, as the others need not be read."""
-
-    changed_sets: set[str] = set()  # noqa: RUF012
-
-    def _write(self, files: Any) -> None:
-        self.changed_sets = {name.partition("/")[0] for name in files}
-        super()._write(files)
 
 
 class _Scorer:
@@ -208,12 +199,13 @@ def results(folder: Path) -> Target:
 
     def read(place: Path) -> None:
         failed: OnesenseError | None = None
-        for name, reader in readers.items():
+        for name in target.changed:
             try:
-                reader(place / name)
+                readers[name](place / name)
             except OnesenseError as error:
                 failed = error
         if failed is not None:
             raise failed
 
-    return ChangedFolder(folder / "results", whole, read)
+    target = ChangedFolder(folder / "results", whole, read)
+    return target

@@ -24,7 +24,7 @@ from onesense.store.candidates import COLUMNS as CANDIDATE_COLUMNS
 from onesense.store.candidates import SORT_COLUMNS as CANDIDATE_SORT_COLUMNS
 from onesense.store.candidates import CandidateRow, read_candidate, stored_candidate
 from onesense.store.catalog_connection import open_reader, open_writer
-from onesense.store.sqlite_errors import sqlite_errors
+from onesense.store.sqlite_errors import sqlite_errors, stored_list
 
 SORT_COLUMNS = (
     "feature",
@@ -338,12 +338,12 @@ def _finite(number: float | None) -> float | None:
 def _row(values: Sequence[Any]) -> FeatureRow:
     named = dict(zip(_COLUMNS, values, strict=True))
     for name in ("top_tokens", "bottom_tokens"):
-        named[name] = tuple(json.loads(named[name]))
+        named[name] = stored_list(named[name])
     return FeatureRow(**named)
 
 
 def _words(tokens: str) -> str:
-    return well_formed(_WORD_MARKS.sub(" ", " ".join(json.loads(tokens))))
+    return well_formed(_WORD_MARKS.sub(" ", " ".join(map(str, stored_list(tokens)))))
 
 
 def well_formed(text: str) -> str:
