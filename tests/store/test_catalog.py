@@ -382,3 +382,21 @@ def test_absent(path):
     with pytest.raises(NotFoundError):
         Catalog(path, read_only=True)
     assert not os.path.exists(path)
+
+
+@pytest.mark.parametrize("spoiled", ["not JSON", "3", "null", '{"a": 1}', 7, b"\xff"])
+def test_a_row_that_holds_no_list_is_told(path, catalog, spoiled):
+    with catalog.transaction() as connection:
+        connection.execute("UPDATE features SET top_tokens = ? WHERE feature = 3", (spoiled,))
+    assert catalog.feature(2).top_tokens
+    with pytest.raises(FormatError, match="damaged"):
+        catalog.feature(3)
+
+
+def test_a_table_whose_name_is_no_text_is_told(path):
+    with Catalog(path) as made:
+        made.replace_features([row(0)])
+    path.write_bytes(path.read_bytes().replace(b"CREATE TABLE features", b"CREATE TABLE \xed\xa0\x80atures"))
+    for read_only in (True, False):
+        with pytest.raises(FormatError, match=re.escape(path.name)):
+            Catalog(path, read_only=read_only)

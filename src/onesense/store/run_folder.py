@@ -122,11 +122,11 @@ class RunFolder:
         again = f"Delete the folder {path} and run the command again."
         try:
             found = read_json(path / RUN_FILE)
+            if not isinstance(found, dict):
+                raise FormatError(f"{path / RUN_FILE} does not describe a run.")
+            check_schema(found.get("schema_version"), where=str(path / RUN_FILE))
         except FormatError as error:  # without this file nobody can tell what the others belong to
             raise FormatError(error.message, hint=again) from error
-        if not isinstance(found, dict):
-            raise FormatError(f"{path / RUN_FILE} does not describe a run.", hint=again)
-        check_schema(found.get("schema_version"), where=str(path / RUN_FILE))
         try:
             run = cls(
                 path,

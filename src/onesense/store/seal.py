@@ -50,7 +50,7 @@ def seal_folder(folder: Path) -> None:
     Raises:
         StorageError: It cannot be written.
     """
-    keep_json(folder / SEAL_FILE, _digests(folder))
+    keep_json(folder / SEAL_FILE, digests(folder))
 
 
 def is_whole(folder: Path) -> bool:
@@ -59,10 +59,15 @@ def is_whole(folder: Path) -> bool:
     Raises:
         StorageError: The operating system would not let a file be read.
     """
-    return not (folder / SEAL_FILE).exists() or kept_json(folder / SEAL_FILE) == _digests(folder)
+    return not (folder / SEAL_FILE).exists() or kept_json(folder / SEAL_FILE) == digests(folder)
 
 
-def _digests(folder: Path) -> dict[str, str]:
+def digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file of a folder by its relative path, the seal left out.
+
+    Raises:
+        StorageError: The operating system would not let a file be read.
+    """
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / SEAL_FILE)
     return {path.relative_to(folder).as_posix(): file_sha256(path) for path in files}
 
