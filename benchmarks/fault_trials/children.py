@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-MOST_SECONDS = 180.0
+MOST_SECONDS = 600.0
 _PAUSE_S = 0.005
 
 Prepare = Callable[[], None]
