@@ -55,7 +55,7 @@ def replace_senses(catalog: Catalog, rows: Iterable[SenseRow]) -> None:
     """
     values = sorted((_stored(row) for row in rows), key=lambda value: value[:2])
     with catalog.transaction() as connection:
-        if unchanged(connection, "senses_sha256", values):
+        if unchanged(connection, "senses", _COLUMNS, values):
             return
         connection.execute("DELETE FROM senses")
         marks = ", ".join("?" * len(_COLUMNS))
