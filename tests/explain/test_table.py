@@ -55,6 +55,7 @@ def test_words_are_read_as_they_are_written(tmp_path: Path) -> None:
         ([{**_record(0, "a"), "feature": 2**40}], "`feature`"),
         ([_record(0, "a", mean="x")], "`mean`"),
         ([_record(0, "a", std=True)], "`std`"),
+        ([_record(0, "a", std=10**400)], "`std`"),
         ([_record(0, 7)], "`top_activated_words`"),  # type: ignore[arg-type]
     ],
 )

@@ -350,3 +350,9 @@ def test_a_scaling_factor_beyond_what_floats_reach_is_infinite(tmp_path: Path) -
     (folder / "activation_scaler.json").write_text('{"scaling_factor": 1' + "0" * 400 + "}")
     with pytest.raises(FormatError, match="normalisation factor"):
         load_dictionary(path=folder)
+
+
+def test_a_published_number_beyond_what_floats_reach_is_unknown(tmp_path: Path) -> None:
+    config = {**NEW, "metadata": {**NEW["metadata"], "expected_l0": 10**400}}
+    folder = write_folder(tmp_path / "folder", config, standard_tensors())
+    assert load_dictionary(path=folder).origin.expected_l0 is None

@@ -99,6 +99,9 @@ def _row(record: object, number: int, path: Path) -> FeatureRow:
 def _number(value: Any, where: str) -> float | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise FormatError(f"{where} should be a number or null.", hint="Mend the record.")
-    return float(value)
+    try:
+        if not isinstance(value, bool) and isinstance(value, int | float) and math.isfinite(value):
+            return float(value)
+    except OverflowError:  # a whole number beyond what floats reach
+        pass
+    raise FormatError(f"{where} should be a number or null.", hint="Mend the record.")

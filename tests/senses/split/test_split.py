@@ -233,6 +233,7 @@ def test_a_damaged_map_is_named(done: Split, tmp_path: Path) -> None:
     for broken in (
         whole.replace('"children"', '"kinder"'),
         whole.replace('"version": 1', '"version": 9'),
+        whole.replace('"fvu": ', f'"fvu": {10**400}, "before": ', 1),
         "[]",
     ):
         file.write_text(broken)

@@ -250,5 +250,10 @@ def _origin(origin: Origin, metadata: Mapping[str, Any], sparsity: Tensor | None
 
 
 def _positive(value: object) -> float | None:
-    good = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
-    return float(value) if good else None  # type: ignore[arg-type]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if 0 < number < float("inf") else None

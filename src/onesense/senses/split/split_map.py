@@ -97,7 +97,7 @@ def read_split_map(folder: Path | str) -> SplitMap:
             after=_quality(found["after"]),
             settings=dict(found["settings"]),
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise FormatError(f"{path} is damaged: {error!r}.", hint="Split the features again.") from error
 
 
