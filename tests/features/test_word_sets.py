@@ -118,6 +118,7 @@ def test_folders_missing_files_and_double_names_are_refused(tmp_path: Path) -> N
 def test_spellings_of_tokenizers_become_text() -> None:
     assert token_texts(["Ġthe", "the", "Ċ", "âĢ"]) == [" the", "the", "\n", "�"]
     assert token_texts(["▁the", "the", "é"]) == [" the", "the", "é"]
+    assert token_texts(["Ġthe", "x\ud800"])[0] == " the"
 
 
 def test_membership_of_nothing() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -16,6 +17,7 @@ from onesense.errors import FormatError, NotFoundError, StorageError
 from onesense.features.word_set_rules import RULES, Affix, Rule, TokenTable
 
 _EXACT_CASE = "case matters"
+_SURROGATES = re.compile("[\ud800-\udfff]")
 _BYTE_LEVEL_MARK = "Ġ"
 
 
@@ -119,7 +121,8 @@ def token_texts(vocabulary: Sequence[str]) -> list[str]:
     """
     if any(_BYTE_LEVEL_MARK in token for token in vocabulary):
         byte_level = decoders.ByteLevel()
-        return [byte_level.decode([token]) for token in vocabulary]
+        # half of a surrogate pair, which a table of others may hold, is no text to the decoder
+        return [byte_level.decode([_SURROGATES.sub("\ufffd", token)]) for token in vocabulary]
     return [token.replace("▁", " ") for token in vocabulary]
 
 
