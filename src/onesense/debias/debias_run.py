@@ -34,7 +34,7 @@ from onesense.debias.divergence import KlMeter
 from onesense.debias.find import Found, find, of_templates, ordinary_passages
 from onesense.debias.objective import Objective
 from onesense.debias.results import Continuation, FrontPoint
-from onesense.debias.search import Search, search, search_for
+from onesense.debias.search import Search, search, search_for, search_notes
 from onesense.debias.selection import Selection, select
 from onesense.debias.sense_screen import read_screen
 from onesense.debias.settings import DebiasSettings
@@ -43,12 +43,11 @@ from onesense.debias.tunable import Tunable
 from onesense.debias.tune import StepReport, tune
 from onesense.debias.tune_measures import TuneMeter
 from onesense.engine.stages import Stages
-from onesense.errors import ConfigurationError, FormatError
+from onesense.errors import ConfigurationError
 from onesense.model.language_model import LanguageModel
 from onesense.sae.dictionary import Dictionary
 from onesense.steer.intervention import EditGroup
 from onesense.steer.recipe import Recipe, read_recipe, write_recipe
-from onesense.store.atomic import read_json
 from onesense.store.provenance import provenance
 from onesense.store.run_folder import RunFolder
 from onesense.store.seal import keep_json, kept_json
@@ -281,7 +280,7 @@ class DebiasRun:
         """What a reader must know."""
         notes = list(audited.notes)
         for budget in self.settings.budgets:
-            notes += _search_notes(self.run.path / _search_file(budget))
+            notes += search_notes(self.run.path / _search_file(budget))
         tokenizer = self.model.tokenizer
         if tokenizer is not None and getattr(tokenizer, "chat_template", None):
             notes.append(
@@ -391,19 +390,6 @@ class DebiasRun:
 def recipe_file(budget: float) -> str:
     """Where the recipe of a budget is, relative to the run folder."""
     return f"recipes/kl-{budget:g}.json"
-
-
-def _search_notes(path: Path) -> list[str]:
-    if not path.exists():
-        return []
-    kept = kept_json(path)
-    if kept is None:
-        kept = read_json(path)
-        if not isinstance(kept, dict) or "sha256" in kept or not isinstance(kept.get("notes"), list):
-            raise FormatError(
-                f"{path} is damaged.", hint="Delete the folder of the run and run the command again."
-            )
-    return [str(note) for note in kept["notes"]]
 
 
 def _search_file(budget: float) -> str:

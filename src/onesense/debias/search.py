@@ -26,9 +26,10 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from onesense.debias.objective import Objective
 from onesense.debias.search_space import SearchSpace
 from onesense.debias.tunable import Tunable
-from onesense.errors import ConfigurationError, NumericalError
+from onesense.errors import ConfigurationError, FormatError, NumericalError
 from onesense.sae.architecture import Architecture
 from onesense.sae.dictionary import Dictionary
+from onesense.store.atomic import read_json
 from onesense.store.seal import keep_json, kept_json
 
 # Of the samplers of optuna, that with Gaussian processes gets furthest in tens of trials: see docs/debias.md.
@@ -305,6 +306,24 @@ class _Loop:
         return SearchResult(
             tuple(self.trials), best, tuple(self.value(trial) for trial in self.trials), self.budget
         )
+
+
+def search_notes(path: Path) -> list[str]:
+    """What a search that was kept had to say; nothing where there was none.
+
+    Raises:
+        FormatError: The file is no longer what was written.
+    """
+    if not path.exists():
+        return []
+    kept = kept_json(path)
+    if kept is None:
+        kept = read_json(path)
+        if not isinstance(kept, dict) or "sha256" in kept or not isinstance(kept.get("notes"), list):
+            raise FormatError(
+                f"{path} is damaged.", hint="Delete the folder of the run and run the command again."
+            )
+    return [str(note) for note in kept["notes"]]
 
 
 def _kept(path: Path, key: str) -> list[Trial]:
