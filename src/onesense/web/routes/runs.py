@@ -29,7 +29,7 @@ pages = Pages()
 
 _MADE_FROM = ("inputs", "seeds")
 # Some of these stand under the search box: the first that the run's features are found by.
-_EXAMPLES = ("garden", "family", "music", "she her", "nurse", "mother", "king", "food", "school", "color")
+_EXAMPLES = ("she her", "garden", "nurse", "mother", "king", "music", "family", "food", "school", "color")
 _EXAMPLES_SHOWN = 4
 
 
