@@ -199,7 +199,9 @@ def test_every_example_of_the_first_page_finds_something(client: TestClient) -> 
     page = client.get("/index.json").json()
     assert page["examples"]
     for words in page["examples"]:
-        assert client.get(f"/runs/{page['searched']['id']}/features.json", params={"q": words}).json()["found"]
+        assert client.get(f"/runs/{page['searched']['id']}/features.json", params={"q": words}).json()[
+            "found"
+        ]
 
 
 def test_a_number_leads_to_its_feature_where_search_is_pressed(asked: TestClient) -> None:
