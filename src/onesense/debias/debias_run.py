@@ -42,6 +42,7 @@ from onesense.debias.stored_evidence import read_found, write_found
 from onesense.debias.tunable import Tunable
 from onesense.debias.tune import StepReport, tune
 from onesense.debias.tune_measures import TuneMeter
+from onesense.engine.executor import Executor
 from onesense.engine.stages import Stages
 from onesense.errors import ConfigurationError
 from onesense.model.language_model import LanguageModel
@@ -83,6 +84,7 @@ class DebiasRun:
         run_folder: Path | str,
         settings: DebiasSettings,
         stages: Stages,
+        executor: Executor | None = None,
     ) -> None:
         if not dictionaries:
             raise ConfigurationError("There is no dictionary to find features in.", hint="Give at least one.")
@@ -92,7 +94,7 @@ class DebiasRun:
                     f"The dictionary at {dictionary.hook_point} is in memory only: no recipe could say where it is.",
                     hint="Write it with onesense.sae.write.write_saelens, and load it from there.",
                 )
-        self.model, self.settings, self.stages = model, settings, stages
+        self.model, self.settings, self.stages, self.executor = model, settings, stages, executor
         self.dictionaries = sorted(dictionaries, key=lambda one: (one.hook_point.layer, one.hook_point.name))
         self.search = search_for(settings.search, self.dictionaries)
         self.screen = read_screen(settings.senses, self.dictionaries)
@@ -243,7 +245,8 @@ class DebiasRun:
             settings = replace(self.settings.audit, seed=self.settings.seed, scoring=scoring)
             asked = settings.suite if not settings.benchmarks else "hand-picked"
             folder = self.run.path / f"audit-{asked}-{recipe.content_hash[:8]}"
-            return audit(self.model, folder, recipe=recipe, settings=settings, stages=self.stages)
+            where = (self.model, folder)
+            return audit(*where, recipe=recipe, settings=settings, stages=self.stages, executor=self.executor)
 
     def densities(self, found: Found) -> dict[str, torch.Tensor]:
         """The firing rate of every feature, by hook point."""
