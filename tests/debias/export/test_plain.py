@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from onesense.sae.save import save_dictionary
 from transformers import LlamaForCausalLM
 
 import onesense
@@ -19,6 +18,7 @@ from onesense.errors import FormatError, IncompatibleError, NotFoundError
 from onesense.model.language_model import LanguageModel
 from onesense.model.load import load_model, load_tokenizer, save_model
 from onesense.sae.load import load_dictionary
+from onesense.sae.write import write_saelens
 from onesense.steer.apply import applied
 from onesense.steer.edit import Edit, Operation
 from onesense.steer.intervention import EditGroup
@@ -37,7 +37,7 @@ def base(tiny_llama: LanguageModel, tmp_path_factory: pytest.TempPathFactory) ->
 
 def on_disk(group: EditGroup, folder: Path) -> EditGroup:
     """The same group with a dictionary that a recipe can name."""
-    save_dictionary(group.dictionary, folder)
+    write_saelens(group.dictionary, folder)
     return EditGroup(load_dictionary(path=str(folder)), group.edits)
 
 
@@ -141,8 +141,8 @@ def test_the_demo_model(tmp_path: Path) -> None:
     """The real model: a latent edit in the generated part and a direction; one text with and without a cache."""
     dictionary = load_dictionary(release="demo", sae_id="blocks.15.hook_resid_post")
     edits = [
-        Edit(feature=10, operation=Operation.CLAMP, value=8.0, where=Where(window=Window.GENERATION)),
-        Edit.plain(7, 6.0),
+        Edit(feature=10, operation=Operation.CLAMP, value=60.0, where=Where(window=Window.GENERATION)),
+        Edit.plain(7, 40.0),
     ]
     demo = load_model("demo")
     write_recipe(make_recipe(demo, [EditGroup(dictionary, edits)]), tmp_path / "recipe.json")
