@@ -114,7 +114,9 @@ def _until_end(row: list[int]) -> list[int]:
     first=st.integers(1, 4),
     start=st.integers(-3, 6),
     window=st.sampled_from(list(Window)),
-    chunked=st.booleans(),
+    more=st.sampled_from(
+        [{"use_cache": False}, {"prefill_chunk_size": 3}, {"cache_implementation": "static"}]
+    ),
 )
 def test_generated_positions_are_absolute(
     tiny_llama: LanguageModel,
@@ -123,15 +125,14 @@ def test_generated_positions_are_absolute(
     first: int,
     start: int,
     window: Window,
-    chunked: bool,
+    more: dict[str, Any],
 ) -> None:
-    """Whatever the rows and the edit's place: cache, no cache and a prompt read in chunks give one text."""
+    """Whatever the rows and the edit's place: a cache of any kind, none, and a prompt read in chunks give one text."""
     where = Where(window=window, first=first, positions=((start, None),))
     hf = edited(tiny_llama, groups_of(make_dictionary, [where]))
     batch = rows_of(tiny_llama, ["abcdefghi"[:length] for length in lengths])
     options: dict[str, Any] = {"max_new_tokens": 4, "pad_token_id": 257, "eos_token_id": None}
     wanted = hf.generate(**batch, **options)
-    more = {"prefill_chunk_size": 3} if chunked else {"use_cache": False}
     assert torch.equal(hf.generate(**batch, **options, **more), wanted)
 
 
@@ -146,6 +147,11 @@ def test_without_a_mask_the_first_pass_says_where_the_prompt_ends(
         assert torch.equal(found, wanted)
     with pytest.raises(ConfigurationError, match="prefill_chunk_size"):
         hf.generate(ids, max_new_tokens=6, pad_token_id=257, prefill_chunk_size=2)
+    mask = torch.ones_like(ids)
+    looked_up = hf.generate(
+        ids, attention_mask=mask, max_new_tokens=6, pad_token_id=257, prompt_lookup_num_tokens=2
+    )
+    assert torch.equal(looked_up, wanted)
 
 
 def test_in_a_pipeline(tiny_llama: LanguageModel, make_dictionary: MakeDictionary) -> None:
