@@ -138,6 +138,12 @@ class LanguageModel:
             self._resolved[point] = self._resolve(point)
         return self._resolved[point]
 
+    def address(self, point: HookPoint) -> tuple[str, int]:
+        """interp-engine's name of a hook point in this model, such as ``resid_post``, and the layer."""
+        self.resolve(point)
+        address = tlens_hook_to_point(point.name, self._eager)
+        return address.name, address.layer
+
     def _resolve(self, point: HookPoint) -> ResolvedPoint:
         if not 0 <= point.layer < self.n_layers:
             raise HookPointError(
