@@ -11,6 +11,7 @@ ALLOWED = frozenset(
     {
         "0BSD",
         "3-Clause BSD License",
+        "Apache 2.0",
         "Apache 2.0 License",
         "Apache License 2.0",
         "Apache Software License",
@@ -71,9 +72,7 @@ def refused(installed: list[Installed]) -> list[str]:
         for one in installed
         if one.name.lower() not in EXCEPTIONS and not allowed(one.licence)
     ]
-    needless = [
-        one.name for one in installed if one.name.lower() in EXCEPTIONS and allowed(one.licence)
-    ]
+    needless = [one.name for one in installed if one.name.lower() in EXCEPTIONS and allowed(one.licence)]
     return lines + [f"{name}: needs no exception any more" for name in needless]
 
 

@@ -9,8 +9,8 @@ ROOT = Path(__file__).parents[1]
 _TEMPLATE = ROOT / "src" / "onesense" / "debias" / "export" / "templates" / "model_card.md.j2"
 _BEGINNING = """# Model card template
 
-Every folder that `onesense export` writes has this as its `README.md`. Whoever publishes a model that was changed another
-way can fill it by hand; what matters is that no part is left out:
+Every folder that `onesense export` writes has this as its `README.md`. Whoever publishes a model that was changed
+another way can fill it by hand; what matters is that no part is left out:
 
 - **what was changed**: how many edits to how many features, where, and of which dictionary;
 - **how close it is** to the recipe, in nats per token, beside the unedited model;
@@ -18,8 +18,8 @@ way can fill it by hand; what matters is that no part is left out:
 - **what it does not show**: English, two genders, stereotypes of the United States, disputed sets;
 - **how to load it**, how to check it, and the licence of the base model.
 
-In braces stands what export fills in from `onesense.json` and `recipe.json`; names and notes are escaped, so that a card
-shows them as text, whatever they hold. This page is made by `python -m recipes.model_card_page`.
+In braces stands what export fills in from `onesense.json` and `recipe.json`; names and notes are escaped, so that a
+card shows them as text, whatever they hold. This page is made by `python -m recipes.model_card_page`.
 
 """
 

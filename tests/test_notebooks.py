@@ -50,7 +50,9 @@ def test_the_walk_through_runs(tmp_path: Path) -> None:
 
 def test_a_model_folder_is_debiased(tmp_path: Path) -> None:
     ran = execute(NOTEBOOKS / "debias_your_own.ipynb", tmp_path, small=True)
-    recipe = json.loads((tmp_path / "onesense-runs" / "my-debias" / "recipe.json").read_text(encoding="utf-8"))
+    recipe = json.loads(
+        (tmp_path / "onesense-runs" / "my-debias" / "recipe.json").read_text(encoding="utf-8")
+    )
     edits = [edit for part in recipe["parts"] for edit in part["edits"]]
     assert 1 <= len(edits) <= 10
     assert f"{len(edits)} edits" in said(ran)
