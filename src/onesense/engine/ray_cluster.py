@@ -132,6 +132,7 @@ def _connect(address: str) -> bool:
         # Before Ray is imported: other accounts of this machine reach its ports, too.
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        os.environ.setdefault("RAY_worker_niceness", "0")  # they do the work of this very command
     import ray
 
     if ray.is_initialized():
