@@ -79,6 +79,7 @@ def extract_command(
     from onesense.engine.choose import open_executor
     from onesense.features.contexts import ContextSettings
     from onesense.features.extract import ExtractSettings, extract, write_original_json
+    from onesense.features.extract_memory import estimate_memory, require_memory
     from onesense.model.load import load_model
     from onesense.model.tokens import describe_bos
 
@@ -106,6 +107,9 @@ def extract_command(
     loaded = load_model(choice.model, dtype="float32", device=settings.device)
     note(f"Model {loaded.name} ({loaded.family}, {loaded.n_layers} layers); {describe_bos(loaded)}")
     tell_dictionary(dictionary)
+    memory = estimate_memory(loaded, dictionary, chosen)
+    note(f"This takes {memory}")
+    require_memory(memory, force=force)
     folder = settings.run_folder or Path("onesense-runs") / folder_name(
         "extract", loaded.name, dictionary.origin.label
     )
