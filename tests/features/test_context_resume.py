@@ -62,7 +62,8 @@ def killed(tmp_path_factory) -> dict[tuple[str, int], Path]:
     parent = tmp_path_factory.mktemp("killed")
     folders = {(method, call): parent / f"{method}-{call}" for method, call in KILLS}
     plan = [(str(folder), method, call) for (method, call), folder in folders.items()]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
+    path = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, sys.path)])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
     done = subprocess.run(
         [sys.executable, "-c", CHILD, json.dumps(plan)],
         env=environment,
@@ -133,3 +134,11 @@ def test_finished_contexts_are_opened(tmp_path) -> None:
         collected(tmp_path / "run", settings=replace(SETTINGS, seed=5))
     with pytest.raises(IncompatibleError, match="another model"):
         collected(tmp_path / "run", dictionary=tiny_dictionary("blocks.0.hook_resid_post"))
+
+
+def test_a_block_that_was_deleted_is_made_again(tmp_path) -> None:
+    collected(tmp_path)
+    before = files(tmp_path)
+    (tmp_path / "contexts" / "block-0000.safetensors").unlink()
+    collected(tmp_path)
+    assert files(tmp_path) == before

@@ -144,3 +144,16 @@ def test_nan_in_a_model_stops_the_harvest(tmp_path: Path, byte_tokenizer: object
     with pytest.raises(NumericalError, match="document 0"):
         harvest(broken, [POINT], TEXTS, run, SIZES)
     assert not run.results()
+
+
+@pytest.mark.parametrize("spoiled", [b"", b"short", None])
+def test_a_damaged_shard_is_harvested_again(
+    run: RunFolder, tiny_gpt2: LanguageModel, spoiled: bytes | None
+) -> None:
+    victim = run.result_path(shard_name(POINT, 1))
+    before = victim.read_bytes()
+    changed = bytearray(before)
+    changed[-3] ^= 1
+    victim.write_bytes(bytes(changed) if spoiled is None else spoiled)
+    harvest(tiny_gpt2, [POINT, OTHER], TEXTS, run, SIZES)
+    assert victim.read_bytes() == before

@@ -325,3 +325,28 @@ def test_integers_for_weights_are_refused(tmp_path: Path) -> None:
     tensors = {**standard_tensors(), "b_enc": torch.zeros(D_SAE, dtype=torch.int64)}
     with pytest.raises(FormatError, match="b_enc"):
         load_dictionary(path=write_folder(tmp_path, NEW, tensors))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("activation_scaler.json", '{"scaling_factor": [1]}', "not a number"),
+        ("activation_scaler.json", '{"scaling_factor": "1.5"}', "not a number"),
+        ("activation_scaler.json", '{"scaling_factor": true}', "not a number"),
+        ("cfg.json", '{"metadata": [1, 2]}', "`metadata`"),
+        ("cfg.json", '{"metadata": "x"}', "`metadata`"),
+    ],
+)
+def test_values_of_another_kind_are_told(tmp_path: Path, name: str, text: str, words: str) -> None:
+    folder = write_folder(tmp_path / "folder", NEW, standard_tensors())
+    (folder / name).write_text(text)
+    with pytest.raises(FormatError, match=words):
+        load_dictionary(path=folder)
+
+
+def test_a_scaling_factor_beyond_what_floats_reach_is_infinite(tmp_path: Path) -> None:
+    config = {**NEW, "normalize_activations": "expected_average_only_in"}
+    folder = write_folder(tmp_path / "folder", config, standard_tensors())
+    (folder / "activation_scaler.json").write_text('{"scaling_factor": 1' + "0" * 400 + "}")
+    with pytest.raises(FormatError, match="normalisation factor"):
+        load_dictionary(path=folder)

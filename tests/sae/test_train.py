@@ -15,7 +15,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onesense.errors import ConfigurationError
+from onesense.errors import ConfigurationError, FormatError
 from onesense.model.hook_points import HookPoint
 from onesense.model.language_model import LanguageModel
 from onesense.sae.activations import HarvestSettings, shard_name
@@ -180,3 +180,50 @@ def test_a_perfect_dictionary_recovers_all_cross_entropy(tiny_llama: LanguageMod
     assert measured.recovered == pytest.approx(1.0, abs=1e-3)
     with pytest.raises(ConfigurationError, match="too short"):
         cross_entropy(tiny_llama, perfect, [Document(0, "", "x")])
+
+
+def test_a_trained_dictionary_that_is_damaged_is_trained_again(
+    activations: RunFolder, tmp_path: Path
+) -> None:
+    settings = TrainSettings(visits=10_240, batch_size=256, checkpoint_every=25)
+    made = train(activations, tmp_path / "work", "topk", settings)
+    weights = made / "sae_weights.safetensors"
+    before = weights.read_bytes()
+    (checkpoint,) = (tmp_path / "work").glob("checkpoint-*")
+    for damaged in ([weights], [weights, checkpoint / "weights.pt"]):
+        for path in damaged:
+            content = bytearray(path.read_bytes())
+            content[-5] ^= 1
+            path.write_bytes(content)
+        train(activations, tmp_path / "work", "topk", settings)
+        assert weights.read_bytes() == before
+
+
+def test_damaged_curves_are_told(activations: RunFolder, tmp_path: Path) -> None:
+    train(activations, tmp_path, "topk", TrainSettings(visits=2_560, batch_size=256))
+    path = tmp_path / "curves.jsonl"
+    whole = path.read_bytes()
+    assert read_curves(tmp_path)
+    for spoiled in (whole[:-70], whole.replace(b"1", b"2", 1), b"\xff" + whole, b"[]\n", b"\0\n" + whole):
+        path.write_bytes(spoiled)
+        with pytest.raises(FormatError, match=r"curves\.jsonl is damaged"):
+            read_curves(tmp_path)
+    path.write_bytes(b"".join(whole.splitlines(keepends=True)[:-1]))  # as an older onesense wrote it
+    assert read_curves(tmp_path)[-1].step == 10
+
+
+def test_a_written_dictionary_that_is_damaged_is_written_again(
+    tiny_llama: LanguageModel, tmp_path: Path
+) -> None:
+    documents = [Document(index, str(index), f"Line {index}. " * 20) for index in range(20)]
+    plan = TrainingPlan(
+        points=(POINT,), architecture="topk", d_sae=40, k=4, harvest=HarvestSettings(context_size=32),
+        train=TrainSettings(visits=1_280, batch_size=128),
+    )  # fmt: skip
+    (made,) = run_training(tiny_llama, lambda: documents, tmp_path / "run", plan)
+    before = {path.name: path.read_bytes() for path in made.folder.iterdir()}
+    for damaged in ("cfg.json", "sae_weights.safetensors"):
+        for content in (b"", before[damaged].replace(b"0", b"1", 1)):
+            (made.folder / damaged).write_bytes(content)
+            run_training(tiny_llama, lambda: documents, tmp_path / "run", plan)
+            assert {path.name: path.read_bytes() for path in made.folder.iterdir()} == before

@@ -12,6 +12,7 @@ from onesense.errors import (
     LockedError,
     NotFoundError,
     NumericalError,
+    OnesenseError,
     StorageError,
 )
 from onesense.store import atomic
@@ -284,3 +285,26 @@ def test_a_full_disk_keeps_what_was_done(run, monkeypatch):
         "shard-0000.json",
         "shard-0000.safetensors",
     ]
+
+
+def test_no_bit_of_the_description_changes_unseen(run):
+    whole = (run.path / "run.json").read_bytes()
+    for at in range(0, len(whole), 3):
+        changed = bytearray(whole)
+        changed[at] ^= 1 << at % 8
+        (run.path / "run.json").write_bytes(changed)
+        told = []
+        try:
+            found = RunFolder.open(run.path)
+        except OnesenseError as error:
+            told.append(error)
+        # What is not told has changed nothing, such as a blank between two values.
+        assert told or found == run
+        assert all(isinstance(error, IncompatibleError) or str(run.path) in str(error.hint) for error in told)
+
+
+def test_a_description_of_an_older_onesense_has_no_seal(run):
+    found = json.loads((run.path / "run.json").read_text())
+    del found["sha256"]
+    (run.path / "run.json").write_text(json.dumps(found))
+    assert RunFolder.open(run.path) == run

@@ -180,3 +180,13 @@ def test_what_is_read_can_be_changed_and_is_aligned(path, written):
     array = read_tensors(path)["a"]
     array += 1
     assert array.flags.aligned
+
+
+def test_metadata_that_are_null_are_none(tmp_path):
+    header = b'{"__metadata__":null,"x":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}'
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header + b"\7")
+    assert read_tensors(path)["x"].tolist() == [7]
+    assert read_metadata(path) == {}
+    with pytest.raises(FormatError, match="SHA-256"):
+        read_tensors(path, own=True)

@@ -110,3 +110,12 @@ def test_identity_follows_content_not_place(tmp_path: Path) -> None:
     (tmp_path / "two" / "a.txt").write_text("other")
     assert text_identity(str(tmp_path / "one")) != text_identity(str(tmp_path / "two"))
     assert text_identity(None) == {"name": "sample"}
+
+
+def test_a_parquet_file_with_damaged_pages(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    parquet.write_table(arrow.table({"text": [f"text {number}" for number in range(50)]}), path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:4] + b"\xff" * 40 + whole[44:])
+    with pytest.raises(FormatError, match="damaged"):
+        texts(str(path))

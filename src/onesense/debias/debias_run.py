@@ -34,7 +34,7 @@ from onesense.debias.divergence import KlMeter
 from onesense.debias.find import Found, find, of_templates, ordinary_passages
 from onesense.debias.objective import Objective
 from onesense.debias.results import Continuation, FrontPoint
-from onesense.debias.search import Search, search, search_for
+from onesense.debias.search import Search, search, search_file, search_for, search_notes
 from onesense.debias.selection import Selection, select
 from onesense.debias.sense_screen import read_screen
 from onesense.debias.settings import DebiasSettings
@@ -49,9 +49,9 @@ from onesense.model.language_model import LanguageModel
 from onesense.sae.dictionary import Dictionary
 from onesense.steer.intervention import EditGroup
 from onesense.steer.recipe import Recipe, read_recipe, write_recipe
-from onesense.store.atomic import read_json, write_json
 from onesense.store.provenance import provenance
 from onesense.store.run_folder import RunFolder
+from onesense.store.seal import keep_json, kept_json
 
 _SECONDS = "seconds.json"
 _ADDED_LATER = ("choose", "own_effects", "audit", "controls", "control_draws", "prompts")
@@ -201,7 +201,7 @@ class DebiasRun:
         """What each recipe reaches on the tune split."""
         path = self.run.path / "front.json"
         with self.timed("front"), self.stages.stage("Pareto front", "recipes") as progress:
-            known: dict[str, dict[str, float]] = read_json(path) if path.exists() else {}
+            known: dict[str, dict[str, float]] = kept_json(path) or {}
             if any(recipe.content_hash not in known for recipe in recipes):
                 meter = TuneMeter(self.model, self.start)
                 for number, recipe in enumerate(recipes, start=1):
@@ -210,7 +210,7 @@ class DebiasRun:
                     kl = self._kl[key] if key in self._kl else self._meter.measure(groups)
                     known[key] = {**meter.measure(groups)._asdict(), "kl": kl}
                     progress(number, len(recipes))
-                write_json(path, known)
+                keep_json(path, known)
         return [
             FrontPoint(
                 budget=budget,
@@ -283,8 +283,7 @@ class DebiasRun:
         """What a reader must know."""
         notes = list(audited.notes)
         for budget in self.settings.budgets:
-            path = self.run.path / _search_file(budget)
-            notes += read_json(path)["notes"] if path.exists() else []
+            notes += search_notes(self.run.path / search_file(budget))
         tokenizer = self.model.tokenizer
         if tokenizer is not None and getattr(tokenizer, "chat_template", None):
             notes.append(
@@ -350,11 +349,11 @@ class DebiasRun:
                 settings=self.settings.trials,
                 importance=effects.tolist(),
                 seed=self.settings.seed,
-                checkpoint=self.run.path / "partials" / _search_file(budget),
+                checkpoint=self.run.path / "partials" / search_file(budget),
                 identity=self.run.fingerprint,
                 report=progress,
             )
-        write_json(self.run.path / _search_file(budget), result.to_json())
+        keep_json(self.run.path / search_file(budget), result.to_json())
 
     @cached_property
     def objective(self) -> Objective:
@@ -386,15 +385,11 @@ class DebiasRun:
         began = time.monotonic()
         yield
         path = self.run.path / _SECONDS
-        self.seconds = read_json(path) if path.exists() else {}
+        self.seconds = kept_json(path) or {}
         self.seconds[step] = round(self.seconds.get(step, 0.0) + time.monotonic() - began, 1)
-        write_json(path, self.seconds)
+        keep_json(path, self.seconds)
 
 
 def recipe_file(budget: float) -> str:
     """Where the recipe of a budget is, relative to the run folder."""
     return f"recipes/kl-{budget:g}.json"
-
-
-def _search_file(budget: float) -> str:
-    return f"search-{budget:g}.json"

@@ -18,7 +18,7 @@ from onesense.model.language_model import LanguageModel
 from onesense.steer.apply import Edits, prepare
 from onesense.steer.intervention import EditGroup, Intervention
 from onesense.steer.recipe import Recipe
-from onesense.store.atomic import read_json, write_json
+from onesense.store.seal import keep_json, kept_json
 
 _PASSAGES, _TOKENS = 4, 40
 _COMPLETE = "complete"
@@ -66,7 +66,7 @@ def leave_one_out(
         StorageError: The file cannot be written.
         NumericalError: The edited model's logits are NaN.
     """
-    known: dict[str, list[float]] = read_json(path) if path.exists() else {}
+    known: dict[str, list[float]] = kept_json(path) or {}
     variants = {_COMPLETE: recipe} | {_label(key): without(recipe, *key) for key in features}
     missing = [label for label in variants if label not in known]
     if missing:
@@ -85,7 +85,7 @@ def leave_one_out(
                     later[block] = meters.going_on(before, block)
                 rest = [one for one in edits if first_block(one.point) >= block]
                 known[label] = (later[block] if before else meters).measure(rest)
-                write_json(path, known)
+                keep_json(path, known)
                 progress(number, len(variants))
     return LeaveOneOut(
         EditEffect(*known[_COMPLETE]), {key: EditEffect(*known[_label(key)]) for key in features}

@@ -26,10 +26,11 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from onesense.debias.objective import Objective
 from onesense.debias.search_space import SearchSpace
 from onesense.debias.tunable import Tunable
-from onesense.errors import ConfigurationError, FormatError, NotFoundError, NumericalError
+from onesense.errors import ConfigurationError, FormatError, NumericalError
 from onesense.sae.architecture import Architecture
 from onesense.sae.dictionary import Dictionary
-from onesense.store.atomic import read_json, write_json
+from onesense.store.atomic import read_json
+from onesense.store.seal import keep_json, kept_json
 
 # Of the samplers of optuna, that with Gaussian processes gets furthest in tens of trials: see docs/debias.md.
 _AT_RANDOM = 5
@@ -200,7 +201,7 @@ def search(
             while len(loop.trials) < wanted:
                 loop.one()
                 if checkpoint is not None:
-                    write_json(checkpoint, {"of": key, "trials": [trial._asdict() for trial in loop.trials]})
+                    keep_json(checkpoint, {"of": key, "trials": [trial._asdict() for trial in loop.trials]})
                 if report is not None:
                     report(len(loop.trials), wanted)
     finally:
@@ -309,11 +310,8 @@ class _Loop:
 
 def _kept(path: Path, key: str) -> list[Trial]:
     """The trials of a file that belongs to the same work."""
-    try:
-        kept = read_json(path)
-    except (NotFoundError, FormatError):
-        return []
-    if not isinstance(kept, dict) or kept.get("of") != key:
+    kept = kept_json(path)
+    if kept is None or kept.get("of") != key:
         return []
     return [
         Trial(one["values"], None if one["losses"] is None else tuple(one["losses"]))
@@ -341,3 +339,26 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         optuna.logging.set_verbosity(level)
+
+
+def search_file(budget: float) -> str:
+    """Name of the file that says what a search came to."""
+    return f"search-{budget:g}.json"
+
+
+def search_notes(path: Path) -> list[str]:
+    """What a search said of itself, from its file; nothing where there is none.
+
+    Raises:
+        FormatError: The file is damaged.
+    """
+    if not path.exists():
+        return []
+    kept = kept_json(path)
+    if kept is None:  # of an older onesense, which put no digest there
+        kept = read_json(path)
+        if not isinstance(kept, dict) or "sha256" in kept or not isinstance(kept.get("notes"), list):
+            raise FormatError(
+                f"{path} is damaged.", hint="Delete the folder of the run and run the command again."
+            )
+    return [str(note) for note in kept["notes"]]

@@ -69,6 +69,16 @@ def write_contexts(run: RunFolder, accumulator: ContextAccumulator, identity: Ar
     run.write_result(STATISTICS, {**accumulator.statistics(), **identity, "layout": layout})
 
 
+def all_blocks(run: RunFolder) -> bool:
+    """Whether every block is there; a user may have deleted one that was damaged, and then the text is read again.
+
+    Raises:
+        FormatError: The statistics are damaged.
+    """
+    contexts = Contexts(run)
+    return all(run.has_result(block_name(block)) for block in range(contexts.n_blocks))
+
+
 class Contexts:
     """Statistics and contexts of every feature of a run.
 
@@ -119,6 +129,11 @@ class Contexts:
     def n_features(self) -> int:
         """Number of features."""
         return len(self.count)
+
+    @property
+    def n_blocks(self) -> int:
+        """Files that the contexts are in."""
+        return -(-self.n_features // self._per_block) if self._per_block > 0 else 0
 
     @property
     def density(self) -> NDArray[np.float64]:

@@ -24,7 +24,7 @@ from onesense.features.context_accumulator import Arrays, ContextAccumulator, Co
 from onesense.features.context_kernel import WindowTable
 from onesense.features.context_pass import ContextPass, median_norm
 from onesense.features.context_shards import limit_tokens, plan_tables
-from onesense.features.context_store import STATISTICS, Context, Contexts, write_contexts
+from onesense.features.context_store import STATISTICS, Context, Contexts, all_blocks, write_contexts
 from onesense.model.language_model import LanguageModel
 from onesense.store.run_folder import RunFolder
 from onesense.text.corpus import Document
@@ -132,7 +132,7 @@ def collect_contexts(
     settings = settings or ContextSettings()
     _check_width(model, dictionary)
     digest = _digest(model, dictionary, settings)
-    if run.has_result(STATISTICS):
+    if run.has_result(STATISTICS) and all_blocks(run):
         return _finished(run, digest)
     embedding: Any = model.hf.get_input_embeddings()
     n_ids = int(embedding.weight.shape[0])

@@ -20,7 +20,7 @@ from onesense.features.context_accumulator import (
     token_dtype,
 )
 from onesense.features.context_shards import limit_tokens, plan_batches, window_table
-from onesense.features.context_store import STATISTICS, Contexts, write_contexts
+from onesense.features.context_store import STATISTICS, Contexts, all_blocks, write_contexts
 from onesense.features.contexts import ContextSettings
 from onesense.features.firings import FiringList
 from onesense.model.capture import capture
@@ -67,7 +67,7 @@ def collect_joint_contexts(
         NotFoundError: A feature id is out of range.
         StorageError: The disk is full, read-only or out of reach.
     """
-    if run.has_result(STATISTICS):
+    if run.has_result(STATISTICS) and all_blocks(run):
         return Contexts.open(run)
     size = settings.context_size or min(128, model.max_context)
     windows = list(limit_tokens(iter_windows(model, documents, context_size=size), settings.max_tokens))

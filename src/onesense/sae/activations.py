@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from onesense.errors import ConfigurationError, NumericalError
+from onesense.errors import ConfigurationError, FormatError, NotFoundError, NumericalError
 from onesense.model.capture import capture
 from onesense.model.hook_points import HookPoint
 from onesense.model.language_model import LanguageModel
 from onesense.store.run_folder import RunFolder
+from onesense.store.tensor_file import read_shapes
 from onesense.text.corpus import Document
 from onesense.text.windows import Window, batch_windows, iter_windows
 
@@ -105,7 +106,7 @@ def harvest(
         if not chunk:
             break
         tokens += sum(len(window.ids) for window in chunk)
-        if not all(run.has_result(shard_name(point, shard)) for point in points):
+        if not all(_is_whole(run, shard_name(point, shard)) for point in points):
             for point, rows in _harvest_shard(model, points, chunk, settings).items():
                 run.write_result(shard_name(point, shard), {"activations": rows})
         shard += 1
@@ -119,6 +120,15 @@ def harvest(
 def shard_name(point: HookPoint, shard: int) -> str:
     """Name of a shard among the results of its run."""
     return f"blocks-{point.layer}-{point.suffix.replace('.', '-')}/shard-{shard:04d}"
+
+
+def _is_whole(run: RunFolder, name: str) -> bool:
+    """Whether a shard is there, every bit of it."""
+    try:
+        run.read_result(name)
+    except (NotFoundError, FormatError):
+        return False
+    return True
 
 
 def _harvest_shard(
@@ -231,11 +241,7 @@ class ActivationStream(Iterator[Tensor]):
             epoch += 1
 
     def _rows(self, shard: int) -> int:
-        from safetensors import safe_open
-
-        path = self._run.result_path(shard_name(self._point, shard))
-        with safe_open(path, framework="np") as file:
-            return int(file.get_slice("activations").get_shape()[0])
+        return read_shapes(self._run.result_path(shard_name(self._point, shard)))["activations"][0]
 
     def _read(self, shard: int) -> Tensor:
         array = self._run.read_result(shard_name(self._point, shard))["activations"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -10,18 +11,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from onesense.errors import ConfigurationError, NumericalError
+from onesense.errors import ConfigurationError, FormatError, NumericalError
 from onesense.model.hook_points import HookPoint
 from onesense.sae.activations import ActivationStream
 from onesense.sae.training_classes import TrainingShape, build_training_sae
 from onesense.store.atomic import atomic_folder, write_text
 from onesense.store.run_folder import RunFolder
+from onesense.store.seal import is_whole, seal_folder
 
 if TYPE_CHECKING:
     from sae_lens.training.sae_trainer import SAETrainer
 
 _CHECKPOINT = "checkpoint"
 _CURVES = "curves.jsonl"
+_DIGEST = "sha256"
 _LOG_EVERY = 25
 _PREPARATION_BATCHES = 8
 
@@ -109,6 +112,9 @@ def train_dictionary(
         NumericalError: The loss became NaN.
     """
     target = folder / "dictionary"
+    for made in (target, *_checkpoints(folder)):
+        if not is_whole(made):
+            _remove(made)
     if target.is_dir():
         return target
     folder.mkdir(parents=True, exist_ok=True)
@@ -230,6 +236,7 @@ def _finish(trainer: SAETrainer[Any, Any], target: Path) -> Path:
         from safetensors.torch import save_file
 
         save_file({"sparsity": sparsity}, temporary / "sparsity.safetensors")
+        seal_folder(temporary)
     return target
 
 
@@ -249,6 +256,7 @@ def _save_checkpoint(trainer: SAETrainer[Any, Any], folder: Path, curve: list[Cu
         torch.save(trainer.sae.state_dict(), temporary / "weights.pt")
         torch.save(torch.get_rng_state(), temporary / "random.pt")
         trainer.save_trainer_state(temporary)
+        seal_folder(temporary)
     for path in earlier:
         _remove(path)
 
@@ -267,15 +275,33 @@ def _remove(path: Path) -> None:
 
 
 def _write_curves(folder: Path, curve: list[CurvePoint]) -> None:
-    write_text(folder / _CURVES, "".join(json.dumps(point._asdict()) + "\n" for point in curve))
+    lines = "".join(json.dumps(point._asdict()) + "\n" for point in curve)
+    write_text(
+        folder / _CURVES, lines + json.dumps({_DIGEST: hashlib.sha256(lines.encode()).hexdigest()}) + "\n"
+    )
 
 
 def read_curves(folder: Path) -> list[CurvePoint]:
-    """The logged steps of a training run."""
+    """The logged steps of a training run.
+
+    Raises:
+        FormatError: The file is no longer what was written.
+    """
     path = folder / _CURVES
     if not path.is_file():
         return []
-    return [CurvePoint(**json.loads(line)) for line in path.read_text().splitlines() if line]
+    try:
+        *lines, last = path.read_text(encoding="utf-8").splitlines(keepends=True) or [""]
+        digest = json.loads(last or "{}").get(_DIGEST)
+        if digest is None:  # of an older onesense
+            lines.append(last)
+        elif digest != hashlib.sha256("".join(lines).encode()).hexdigest():
+            raise ValueError("its content does not match its own SHA-256")
+        return [CurvePoint(**json.loads(line)) for line in lines if line.strip()]
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise FormatError(
+            f"{path} is damaged: {error}.", hint=f"Delete the folder {folder} and run the command again."
+        ) from error
 
 
 def describe_settings(shape: TrainingShape, settings: TrainSettings) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,10 +24,13 @@ from onesense.sae.training_classes import TrainingShape
 from onesense.sae.write import StorageDtype, write_saelens
 from onesense.store.provenance import provenance
 from onesense.store.run_folder import RunFolder
+from onesense.store.seal import digests, keep_json, kept_json
 from onesense.text.corpus import Document, read_documents, text_identity
 
 # Every so many shards one is kept for measuring.
 _HELD_OUT_EVERY = 40
+# Digests of the files of the dictionary that was written.
+_WRITTEN = "written.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,9 +169,13 @@ def _measured(
     dictionary = load_dictionary(path=trained)
     metrics = held_out_metrics(run, point, held_out, dictionary)
     target = run.path / "dictionaries" / point.name
+    written = trained.parent / _WRITTEN
+    if target.is_dir() and written.exists() and kept_json(written) != digests(target):
+        shutil.rmtree(target)  # damaged: all that it was made from is here
     if not target.is_dir():
         measured = {"expected_l0": metrics.l0, "expected_fvu": metrics.fvu}
         write_saelens(dictionary, target, storage_dtype=plan.storage_dtype, metadata=measured)
+    keep_json(written, digests(target))
     stored = load_dictionary(path=target)
     losses = cross_entropy(model, stored, documents, context_size=plan.harvest.context_size)
     picture = draw_curves(read_curves(trained.parent), run.path / f"curves-{point.name}.png", point.name)

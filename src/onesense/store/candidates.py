@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from onesense.store.sqlite_errors import stored_list
+
 _TOKENS = ("promoted", "suppressed")
 
 
@@ -66,7 +68,7 @@ def read_candidate(values: Sequence[Any]) -> CandidateRow:
     """The row that SQLite gave, in the order of ``COLUMNS``."""
     named = dict(zip(COLUMNS, values, strict=True))
     for name in _TOKENS:
-        named[name] = tuple(json.loads(named[name]))
+        named[name] = stored_list(named[name])
     return CandidateRow(**named)
 
 

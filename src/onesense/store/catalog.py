@@ -24,7 +24,7 @@ from onesense.store.candidates import COLUMNS as CANDIDATE_COLUMNS
 from onesense.store.candidates import SORT_COLUMNS as CANDIDATE_SORT_COLUMNS
 from onesense.store.candidates import CandidateRow, read_candidate, stored_candidate
 from onesense.store.catalog_connection import open_reader, open_writer
-from onesense.store.sqlite_errors import sqlite_errors
+from onesense.store.sqlite_errors import sqlite_errors, stored_list
 
 SORT_COLUMNS = (
     "feature",
@@ -128,7 +128,7 @@ class Catalog:
         """
         values = sorted((_storable(row) for row in rows), key=lambda value: int(value[0]))
         with self.transaction() as connection:
-            if unchanged(connection, "features_sha256", values):
+            if unchanged(connection, "features", _COLUMNS, values) and _is_searchable(connection):
                 return
             connection.execute("DELETE FROM features")
             connection.execute("DELETE FROM search")
@@ -232,7 +232,7 @@ class Catalog:
         """
         values = sorted((stored_candidate(row) for row in rows), key=lambda value: value[:2])
         with self.transaction() as connection:
-            if unchanged(connection, "candidates_sha256", values):
+            if unchanged(connection, "candidates", CANDIDATE_COLUMNS, values):
                 return
             connection.execute("DELETE FROM candidates")
             connection.executemany(_INSERT_CANDIDATE, values)
@@ -316,14 +316,36 @@ def match_expression(query: str) -> str | None:
     return " OR ".join(" ".join(phrases) for phrases in sides if phrases) or None
 
 
-def unchanged(connection: sqlite3.Connection, name: str, values: Sequence[tuple[Any, ...]]) -> bool:
-    """Whether the rows are those whose digest the catalogue has; notes theirs where they are not."""
+def unchanged(
+    connection: sqlite3.Connection, table: str, columns: Sequence[str], values: Sequence[tuple[Any, ...]]
+) -> bool:
+    """Whether a table holds just these rows; notes their digest where it does not.
+
+    Args:
+        connection: In a transaction.
+        table: The table.
+        columns: Its columns, in the order of the values; the rows are in the order of the first ones.
+        values: The rows.
+    """
     digest = hashlib.sha256(json.dumps(values, allow_nan=False).encode("ascii")).hexdigest()
-    row = connection.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
-    if row is not None and str(row[0]) == digest:
-        return True
-    connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, digest))
+    noted = connection.execute("SELECT value FROM facts WHERE name = ?", (f"{table}_sha256",)).fetchone()
+    if noted is not None and str(noted[0]) == digest:
+        order = ", ".join(columns[:2])
+        found = connection.execute(f"SELECT {', '.join(columns)} FROM {table} ORDER BY {order}")
+        # the digest tells what was written; SQLite does not notice a bit that flips within a row
+        if [tuple(row) for row in found] == list(values):
+            return True
+    connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (f"{table}_sha256", digest))
     return False
+
+
+def _is_searchable(connection: sqlite3.Connection) -> bool:
+    """Whether the index of words agrees with the text that it was made from."""
+    try:
+        connection.execute("INSERT INTO search (search) VALUES ('integrity-check')")
+    except sqlite3.DatabaseError:
+        return False
+    return True
 
 
 def _storable(row: FeatureRow) -> tuple[Any, ...]:
@@ -338,12 +360,12 @@ def _finite(number: float | None) -> float | None:
 def _row(values: Sequence[Any]) -> FeatureRow:
     named = dict(zip(_COLUMNS, values, strict=True))
     for name in ("top_tokens", "bottom_tokens"):
-        named[name] = tuple(json.loads(named[name]))
+        named[name] = stored_list(named[name])
     return FeatureRow(**named)
 
 
 def _words(tokens: str) -> str:
-    return well_formed(_WORD_MARKS.sub(" ", " ".join(json.loads(tokens))))
+    return well_formed(_WORD_MARKS.sub(" ", " ".join(map(str, stored_list(tokens)))))
 
 
 def well_formed(text: str) -> str:

@@ -41,7 +41,11 @@ def open_writer(path: Path) -> sqlite3.Connection:
         finally:
             connection.close()
     connection = _connect(path, "rw")
-    connection.execute("PRAGMA synchronous = FULL")
+    try:
+        connection.execute("PRAGMA synchronous = FULL")
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
@@ -74,6 +78,9 @@ def open_reader(path: Path) -> sqlite3.Connection:
                 hint="Open it once where it can be written to.",
             ) from error
         connection = _connect(path, "ro", immutable=True)
+    except BaseException:
+        connection.close()
+        raise
     try:
         check_known(connection, str(path))
         check_complete(connection, str(path))

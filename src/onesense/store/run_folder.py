@@ -50,6 +50,8 @@ PARTIALS = "partials"
 _RESULT_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,99}(/[a-z0-9][a-z0-9_-]{0,99})?")
 # What decides the numbers. Package versions and the platform are recorded but do not forbid a resume.
 _IDENTITY = ("inputs", "seeds")
+_DESCRIPTION = {"schema_version", "command", "configuration", "provenance", "fingerprint"}
+_SEAL = "sha256"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +119,14 @@ class RunFolder:
                 f"{path} is not a run folder: it has no {RUN_FILE}.",
                 hint="Give the folder that an onesense command wrote, with --run-folder.",
             )
-        found = read_json(path / RUN_FILE)
-        if not isinstance(found, dict):
-            raise FormatError(f"{path / RUN_FILE} does not describe a run.", hint="Delete the folder.")
-        check_schema(found.get("schema_version"), where=str(path / RUN_FILE))
+        again = f"Delete the folder {path} and run the command again."
+        try:
+            found = read_json(path / RUN_FILE)
+            if not isinstance(found, dict):
+                raise FormatError(f"{path / RUN_FILE} does not describe a run.")
+            check_schema(found.get("schema_version"), where=str(path / RUN_FILE))
+        except FormatError as error:  # without this file nobody can tell what the others belong to
+            raise FormatError(error.message, hint=again) from error
         try:
             run = cls(
                 path,
@@ -132,13 +138,12 @@ class RunFolder:
         except (KeyError, TypeError, ValueError) as error:
             raise FormatError(
                 f"{path / RUN_FILE} does not describe a run: {error} is missing or of another kind.",
-                hint="Delete the folder and run the command again.",
+                hint=again,
             ) from error
-        if run.fingerprint != _fingerprint(run.command, run.configuration, run.provenance):
-            raise FormatError(
-                f"{path / RUN_FILE} was changed after it was written.",
-                hint="Delete the folder and run the command again.",
-            )
+        if run.fingerprint != _fingerprint(run.command, run.configuration, run.provenance) or not _sealed(
+            found
+        ):
+            raise FormatError(f"{path / RUN_FILE} was changed after it was written.", hint=again)
         return run
 
     @property
@@ -271,21 +276,34 @@ def _as_json(value: object) -> Any:
 
 def _fingerprint(command: str, configuration: Mapping[str, Any], provenance: Mapping[str, Any]) -> str:
     identity = {key: provenance.get(key) for key in _IDENTITY}
-    text = json.dumps([command, configuration, identity], sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode("ascii")).hexdigest()
+    return _digest([command, configuration, identity])
 
 
 def _description(
     command: str, configuration: Mapping[str, Any], provenance: Mapping[str, Any]
 ) -> dict[str, Any]:
     configuration, provenance = _as_json(configuration), _as_json(provenance)
-    return {
+    described = {
         "schema_version": SCHEMA_VERSION,
         "command": command,
         "configuration": configuration,
         "provenance": provenance,
         "fingerprint": _fingerprint(command, configuration, provenance),
     }
+    return {**described, _SEAL: _digest(described)}
+
+
+def _sealed(found: Mapping[str, Any]) -> bool:
+    """Whether all of it is as it was written; an older onesense wrote no seal, and nothing else beside."""
+    described = {name: value for name, value in found.items() if name != _SEAL}
+    if _SEAL not in found:
+        return set(found) == _DESCRIPTION
+    return bool(found[_SEAL] == _digest(described))
+
+
+def _digest(value: object) -> str:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
 def _refuse_foreign(path: Path) -> None:

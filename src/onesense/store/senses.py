@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from onesense.store.catalog import Catalog, check_range, check_sort, unchanged, well_formed
+from onesense.store.sqlite_errors import stored_list
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ def replace_senses(catalog: Catalog, rows: Iterable[SenseRow]) -> None:
     """
     values = sorted((_stored(row) for row in rows), key=lambda value: value[:2])
     with catalog.transaction() as connection:
-        if unchanged(connection, "senses_sha256", values):
+        if unchanged(connection, "senses", _COLUMNS, values):
             return
         connection.execute("DELETE FROM senses")
         marks = ", ".join("?" * len(_COLUMNS))
@@ -155,5 +156,8 @@ def _stored(row: SenseRow) -> tuple[Any, ...]:
 
 def _read(values: Sequence[Any]) -> SenseRow:
     named = dict(zip(_COLUMNS, values, strict=True))
-    named["tokens"] = tuple(tuple(tokens) for tokens in json.loads(named["tokens"]))
+    named["tokens"] = tuple(
+        tuple(tokens) if isinstance(tokens, list) else (str(tokens),)
+        for tokens in stored_list(named["tokens"])
+    )
     return SenseRow(**named)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from onesense.errors import FormatError, LockedError, OnesenseError, StorageError
 from onesense.store.disk_errors import free_bytes
@@ -45,6 +47,26 @@ def sqlite_errors(path: Path) -> Iterator[None]:
         raise  # our own mistake, not the file's
     except sqlite3.Error as error:
         raise _translated(error, path) from error
+    except UnicodeDecodeError as error:  # what SQLite would say of the file, in letters that the file spoils
+        raise FormatError(f"{path} is damaged.", hint="Delete it and run the command again.") from error
+
+
+def stored_list(text: Any) -> tuple[Any, ...]:
+    """A list that a row holds as JSON.
+
+    Raises:
+        FormatError: It holds something else, as only damage can make it.
+    """
+    try:
+        found = json.loads(text)
+    except (ValueError, TypeError, RecursionError):
+        found = None
+    if not isinstance(found, list):
+        raise FormatError(
+            "A row of the run's catalogue is damaged.",
+            hint="Delete catalog.sqlite in the run folder and run the command that made it again.",
+        )
+    return tuple(found)
 
 
 def _translated(error: sqlite3.Error, path: Path) -> OnesenseError:

@@ -182,8 +182,10 @@ def _read_checked(path: Path) -> tuple[dict[str, Any], Array]:
     try:
         length = int.from_bytes(raw[:8].tobytes(), "little")
         header = json.loads(raw[8 : 8 + length].tobytes(), object_pairs_hook=_without_duplicates)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _damaged(path, str(error)) from error
+    if header.get("__metadata__", {}) is None:
+        del header["__metadata__"]
     return header, raw[8 + length :]
 
 

@@ -165,8 +165,19 @@ def _parquet(path: Path, field: str) -> Iterator[tuple[str, str]]:
             hint=f"Name the column with --text-field; it has: {', '.join(file.schema_arrow.names)[:200]}.",
         )
     number = 0
-    for batch in file.iter_batches(batch_size=256, columns=[field]):
-        for text in batch.column(0).to_pylist():
+    batches = file.iter_batches(batch_size=256, columns=[field])
+    while True:
+        try:
+            texts = next(batches).column(0).to_pylist()
+        except StopIteration:
+            return
+        except (
+            arrow.ArrowException,
+            OSError,
+            ValueError,
+        ) as error:  # pages are read, and unpacked, only here
+            raise FormatError(f"{path} is damaged after row {number}.", hint="Download it again.") from error
+        for text in texts:
             number += 1
             yield f"{path.name}:{number}", "" if text is None else str(text)
 

@@ -48,11 +48,15 @@ def read_saelens(folder: Path) -> Parts:
     sparsity_file, scaler_file = folder / SPARSITY_FILE, folder / SCALER_FILE
     sparsity = read_safetensors(sparsity_file).get("sparsity") if sparsity_file.is_file() else None
     factor = read_config(scaler_file).get("scaling_factor") if scaler_file.is_file() else None
+    if factor is not None and (isinstance(factor, bool) or not isinstance(factor, int | float)):
+        raise FormatError(
+            f"{scaler_file}: scaling_factor is {factor!r}, not a number.", hint="Download it again."
+        )
     return Parts(
         config=read_config(folder / CONFIG_FILE),
         tensors=read_safetensors(folder / WEIGHTS_FILE),
         sparsity=sparsity,
-        norm_factor=None if factor is None else float(factor),
+        norm_factor=None if factor is None else _as_float(factor),
     )
 
 
@@ -66,7 +70,12 @@ def upgrade_config(config: Mapping[str, Any]) -> dict[str, Any]:
         FormatError: The configuration names topk without k.
     """
     renamed = {_RENAMED.get(key, key): value for key, value in config.items()}
-    metadata = dict(renamed.pop("metadata", None) or {})
+    metadata = renamed.pop("metadata", None) or {}
+    if not isinstance(metadata, Mapping):
+        raise FormatError(
+            f"The configuration's `metadata` is {metadata!r}, not an object.", hint="Mend cfg.json."
+        )
+    metadata = dict(metadata)
     metadata |= {key: value for key, value in renamed.items() if key not in RULE_KEYS}
     rule = {key: renamed[key] for key in RULE_KEYS if key in renamed}
     if _major_version(metadata.get("sae_lens_version")) >= 6:
@@ -88,6 +97,13 @@ def upgrade_config(config: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(normalize, bool) or normalize is None:
         rule["normalize_activations"] = "expected_average_only_in" if normalize else "none"
     return {**rule, "metadata": metadata}
+
+
+def _as_float(number: float) -> float:
+    try:
+        return float(number)
+    except OverflowError:  # a whole number beyond what floats reach
+        return float("inf")
 
 
 def _major_version(version: object) -> int:
