@@ -55,15 +55,9 @@ class Executor(Protocol):
 
     Attributes:
         in_process: Whether functions run in this process, so that they share its memory and can call back.
-        at_once: How many parts can be in work at the same time.
     """
 
     in_process: bool
-
-    @property
-    def at_once(self) -> int:
-        """See the class."""
-        ...
 
     def map_shards(self, function: Callable[[Item], Result], shards: Iterable[Item]) -> Iterator[Result]:
         """Results of `function` for each shard, in the order of `shards`; the first error ends it.
@@ -102,11 +96,6 @@ class LocalExecutor:
             raise ConfigurationError(f"Cannot work with {workers} workers.", hint="Give 1 or more.")
         self.workers = workers
         self._pool: ThreadPoolExecutor | None = None
-
-    @property
-    def at_once(self) -> int:
-        """See ``Executor``."""
-        return self.workers
 
     def map_shards(self, function: Callable[[Item], Result], shards: Iterable[Item]) -> Iterator[Result]:
         """See ``Executor``."""

@@ -95,11 +95,6 @@ class RayExecutor:
         # The part that each does, None for nothing, or that it is not there yet.
         self._workers: dict[Any, int | None] = {}
 
-    @property
-    def at_once(self) -> int:
-        """See ``Executor``."""
-        return max(1, self._cluster.places())
-
     def map_shards(self, function: Callable[[Item], Result], shards: Iterable[Item]) -> Iterator[Result]:
         """See ``Executor``.
 
