@@ -120,6 +120,13 @@ def test_other_tensors_are_refused(tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.parametrize("d_in", ["12", [12], {"a": 1}, 10**400])
+def test_a_width_that_is_no_number_is_told(d_in: Any, tmp_path: Path) -> None:
+    config = {"num_latents": 0, "d_in": d_in, "expansion_factor": 0.5}
+    with pytest.raises(FormatError, match=r"d_in|d_sae"):
+        load_dictionary(path=write_folder(tmp_path / "layers.1", config))
+
+
 def test_a_transposed_decoder_is_refused(tmp_path: Path) -> None:
     tensors = stored(random_dictionary())
     tensors["W_dec"] = tensors["W_dec"].T.contiguous()

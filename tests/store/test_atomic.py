@@ -345,3 +345,25 @@ def test_broken_json(tmp_path, content):
 def test_absent_json(tmp_path):
     with pytest.raises(NotFoundError):
         read_json(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"), [(errno.ENOSPC, StorageError), (errno.EPERM, RuntimeError), (None, RuntimeError)]
+)
+def test_a_full_disk_is_told_where_others_call_it_otherwise(tmp_path, monkeypatch, code, expected):
+    def fill(folder):
+        (folder / "weights").write_bytes(b"half")
+        if code is not None:
+            monkeypatch.setattr(os, "write", refuse)
+        raise RuntimeError("PytorchStreamWriter failed writing file data/3")
+
+    def refuse(*_):
+        raise OSError(code, os.strerror(code))
+
+    def use():
+        with atomic_folder(tmp_path / "out") as folder:
+            fill(folder)
+
+    with pytest.raises(expected):
+        use()
+    assert names(tmp_path) == []

@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from onesense.errors import ConfigurationError, FormatError, NotFoundError, NumericalError
+from onesense.errors import ConfigurationError, FormatError, NotFoundError, NumericalError, OnesenseError
 from onesense.store.disk_errors import DISK_ERRNOS, disk_errors, storage_error
 from onesense.store.tensor_file import read_tensors, tensor_file_chunks
 
@@ -41,6 +41,7 @@ __all__ = [
 ]
 
 TEMPORARY_SUFFIX = ".onesense-tmp"
+_PROBE_BYTES = 1_000_000
 
 
 @contextmanager
@@ -304,6 +305,28 @@ def _body_errors(target: Path, temporary: Path, need: int | None) -> Iterator[No
         if ours or error.errno in DISK_ERRNOS:
             raise storage_error(error, target, need=need) from error
         raise
+    except OnesenseError:
+        raise
+    except Exception as error:
+        # safetensors and torch have errors of their own for a full disk, and their texts change
+        fault = _disk_fault(temporary)
+        if fault is None:
+            raise
+        raise storage_error(fault, target, need=need) from error
+
+
+def _disk_fault(temporary: Path) -> OSError | None:
+    """What the disk says to a little more beside what was written; None where it takes it."""
+    probe = temporary / "probe" if temporary.is_dir() else temporary
+    try:
+        with open(probe, "ab", buffering=0) as file:
+            rest = _PROBE_BYTES
+            while rest > 0:
+                rest -= os.write(file.fileno(), bytes(rest))
+            os.fsync(file.fileno())
+    except OSError as error:
+        return error if error.errno in DISK_ERRNOS else None
+    return None
 
 
 def _sync(path: Path) -> None:

@@ -61,7 +61,7 @@ def _config(config: dict[str, Any], folder: Path) -> dict[str, Any]:
     run = read_config(run_file) if run_file.is_file() else {}
     d_in, expansion = config.get("d_in"), config.get("expansion_factor")
     # num_latents is 0 where the width follows from the expansion factor
-    d_sae = config.get("num_latents") or (d_in * expansion if d_in and expansion else None)
+    d_sae = config.get("num_latents") or (_product(d_in, expansion) if d_in and expansion else None)
     upgraded = {
         "architecture": "topk",
         "k": config.get("k"),
@@ -77,6 +77,18 @@ def _config(config: dict[str, Any], folder: Path) -> dict[str, Any]:
         "prepend_bos": True,
     }
     return {key: value for key, value in upgraded.items() if value is not None}
+
+
+def _product(d_in: object, expansion: object) -> float:
+    if not isinstance(d_in, int | float) or not isinstance(expansion, int | float):
+        raise FormatError(
+            f"The configuration's d_in and expansion_factor are {d_in!r} and {expansion!r}, not numbers.",
+            hint="Mend cfg.json.",
+        )
+    try:
+        return d_in * expansion
+    except OverflowError:  # a whole number beyond what floats reach
+        return float("inf")
 
 
 def _hook_name(folder: Path) -> str:
