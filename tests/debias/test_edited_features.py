@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,6 +32,7 @@ from onesense.steer.apply import prepare
 from onesense.steer.edit import Edit, Operation
 from onesense.steer.intervention import EditGroup
 from onesense.steer.recipe import DictionaryReference, ModelReference, Part, Recipe
+from onesense.store.seal import keep_json, kept_json
 from small_recipes import dictionary_at
 
 POINTS = ("blocks.0.hook_resid_post", "blocks.1.hook_resid_post")
@@ -206,12 +206,13 @@ def test_leaving_out_goes_on_where_it_stopped(
 ) -> None:
     path = tmp_path / "left.json"
     whole = _left_out(tiny_llama, dictionaries, path)
-    known = json.loads(path.read_text())
+    known = kept_json(path)
+    assert known is not None
     assert list(known) == sorted(known)
     last = f"{POINTS[1]}/{SILENT_FEATURE}"
     del known[last]
     known["complete"] = [0.25, 0.125]  # kept as it is, so it was not measured again
-    path.write_text(json.dumps(known))
+    keep_json(path, known)
     again = _left_out(tiny_llama, dictionaries, path)
     assert again.complete == EditEffect(0.25, 0.125)
     assert again.without == whole.without

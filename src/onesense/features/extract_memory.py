@@ -13,8 +13,8 @@ from onesense.model.dtype import resolve_dtype
 from onesense.model.language_model import LanguageModel
 from onesense.sae.dictionary import Dictionary
 
-# Python with torch, transformers and numba loaded, and what the allocators hold beyond what is asked for.
-_LIBRARIES = 700 * 10**6
+# Python with torch, transformers and numba loaded, and what compiling the kernels takes the first time.
+_LIBRARIES = 1_100 * 10**6
 _BLOCKS_AT_ONCE = 4  # activations of a batch that are alive while a block is computed, in widths of its MLP
 _CHECK_TOKENS = 2_000
 _FLOAT32 = 4
