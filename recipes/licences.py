@@ -40,6 +40,7 @@ ALLOWED = frozenset(
 """Permissive licences, and MPL-2.0, which binds only changes to its own files."""
 
 EXCEPTIONS = {
+    "atheris": "Apache-2.0 by its repository, not in its metadata; tests only",
     "axe-playwright-python": "MIT by its repository, not in its metadata; carries axe-core (MPL-2.0); tests only",
     "chardet": "LGPL-2.1 or later: imported as a library of its own, unchanged, never copied",
     "simple-parsing": "MIT: its metadata holds the whole text instead of the name",
