@@ -6,8 +6,11 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip --disable-pip-version-check --quiet
 DATA   ?= $(ONESENSE_DATA)
 WORK   ?= build/demo-dictionaries
+TOOLS  := .venv-tools
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' src/onesense/__init__.py)
 
-.PHONY: setup demo look test check bench demo-dictionaries demo-sample screenshots clean
+.PHONY: setup demo look test check bench demo-dictionaries demo-sample screenshots clean \
+  docs reference notebooks dist release-check sbom licences
 
 setup: $(VENV)/.ready
 
@@ -49,6 +52,46 @@ check: setup
 bench: setup
 	$(BIN)/python -m benchmarks
 
+# What builds documentation and packages, apart from what onesense runs with.
+$(TOOLS)/.ready: requirements-docs.lock requirements-release.lock
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/pip --disable-pip-version-check --quiet install -r requirements-docs.lock -r requirements-release.lock
+	touch $@
+
+# The site of the documentation, in build/site. A warning is an error, and so is anything loaded from elsewhere.
+docs: $(TOOLS)/.ready
+	NO_MKDOCS_2_WARNING=1 $(TOOLS)/bin/python -m mkdocs build --strict --quiet
+	$(TOOLS)/bin/python -m recipes.site_loads build/site
+
+# Pages of docs that are made from the code.
+reference: setup
+	$(BIN)/python -m typer onesense.cli.main utils docs --name onesense --output docs/cli.md
+	$(BIN)/python -m recipes.model_card_page
+
+# Runs the notebooks with full sizes and keeps their outputs: about 8 minutes on two cores.
+notebooks: setup
+	$(BIN)/python -m recipes.notebooks
+
+dist: $(TOOLS)/.ready
+	rm -rf dist
+	$(TOOLS)/bin/python -m build --no-isolation --outdir dist > /dev/null
+	$(TOOLS)/bin/twine check --strict dist/*.whl dist/*.tar.gz
+	$(TOOLS)/bin/python -m recipes.distributions dist
+
+# Installs both packages with each Python 3.11 to 3.13 that this machine has.
+release-check: dist
+	$(TOOLS)/bin/python -m recipes.release_check dist
+
+# What is installed, as CycloneDX, beside the packages.
+sbom: setup $(TOOLS)/.ready
+	mkdir -p dist
+	$(TOOLS)/bin/cyclonedx-py environment --pyproject pyproject.toml --mc-type library --output-reproducible \
+	  --output-file dist/onesense-$(VERSION).cdx.json $(BIN)/python
+
+licences: setup $(TOOLS)/.ready
+	$(TOOLS)/bin/pip-licenses --python $(BIN)/python --with-system --from mixed --format json | \
+	  $(TOOLS)/bin/python -m recipes.licences
+
 # How the packaged dictionaries were made; DATA names a folder in the layout of ONESENSE_DATA.
 demo-dictionaries: setup
 	$(BIN)/python -m recipes.corpus --data $(DATA) --output $(WORK)/text.jsonl
@@ -66,4 +109,4 @@ demo-sample: setup
 	$(BIN)/python -m recipes.sample_text --output src/onesense/demo/sample.jsonl
 
 clean:
-	rm -rf $(VENV) build dist
+	rm -rf $(VENV) $(TOOLS) build dist

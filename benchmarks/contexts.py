@@ -20,7 +20,6 @@ import torch
 
 from benchmarks.memory import in_child, peak_extra_megabytes
 from benchmarks.timing import Ratio, Side, interleave, report
-from onesense.engine.executor import Shard
 from onesense.features.context_accumulator import ContextShape
 from onesense.features.context_pass import ContextPass, median_norm
 from onesense.features.context_shards import plan_batches, window_table
@@ -105,13 +104,13 @@ def sides(job: Job) -> tuple[Callable[[], object], Callable[[], object]]:
     table = window_table(windows, n_ids=model.vocab_size)
     batches = list(plan_batches((table.length + 1).tolist(), BATCH_TOKENS))
     most_norm = 5 * median_norm(model, dictionary.hook_point, windows[:8])
-    work = ContextPass(model, dictionary, SHAPE, most_norm, BATCH_TOKENS, {0: table})
+    work = ContextPass(model, dictionary, SHAPE, most_norm, BATCH_TOKENS)
 
     def bare() -> None:
         for rows in batches:
             capture(model, batch_windows(model, [windows[row] for row in rows]), [dictionary.hook_point])
 
-    return bare, lambda: work(Shard(0, 0, len(windows)))
+    return bare, lambda: work(table)
 
 
 def growing_documents(tokens: int, per_document: int = 500) -> Iterator[Document]:

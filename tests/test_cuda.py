@@ -19,9 +19,11 @@ from onesense.features.contexts import Contexts, collect_contexts
 from onesense.features.joint_contexts import collect_joint_contexts
 from onesense.model.language_model import LanguageModel
 from onesense.sae.evaluate import cross_entropy
+from onesense.steer.apply import prepare
 from onesense.steer.edit import Edit, Operation
 from onesense.steer.generate import generate
 from onesense.steer.intervention import EditGroup
+from onesense.steer.lasting import install_lasting
 from onesense.steer.sampling import GREEDY
 from onesense.text.corpus import Document
 from small_recipes import PROMPTS, dictionary_at, group_of
@@ -92,6 +94,19 @@ def test_steered_text(pair: tuple[LanguageModel, LanguageModel]) -> None:
     )
     found = [generate(model, PROMPTS[0], [group], sampling=GREEDY, max_new_tokens=6) for model in pair]
     assert found[0].steered == found[1].steered
+
+
+def test_a_model_with_lasting_edits_moves(pair: tuple[LanguageModel, LanguageModel]) -> None:
+    here = LanguageModel(copy.deepcopy(pair[0].hf), pair[0].tokenizer, pair[0].name)
+    latent = group_of("blocks.1.hook_resid_post", Operation.SCALE, -2.0)
+    away = group_of("blocks.2.hook_resid_pre", Operation.PROJECT_OUT, 1.0)
+    install_lasting(here, prepare(here, [latent, away]))
+    ids = torch.tensor([[256, *range(40, 60)]])
+    with torch.no_grad():
+        wanted = here.hf(ids).logits
+        found = here.hf.to("cuda")(ids.to("cuda")).logits
+        torch.testing.assert_close(found.cpu(), wanted, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(here.hf.to("cpu")(ids).logits, wanted)
 
 
 def test_contexts(tmp_path: Path) -> None:

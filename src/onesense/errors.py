@@ -122,3 +122,10 @@ class DeviceError(OnesenseError):
 
     exit_code = 10
     http_status = 503
+
+
+class ExecutionError(OnesenseError):
+    """The machines that the work was given to cannot do it: they go away, or have no room."""
+
+    exit_code = 15
+    http_status = 503

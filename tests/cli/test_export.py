@@ -9,6 +9,7 @@ import pytest
 from transformers import AutoModelForCausalLM
 
 from command_line import Run
+from onesense.errors import OnesenseError
 
 SHORT = ("--steps", 2, "--rank", 2, "--quiet")
 
@@ -122,3 +123,26 @@ def test_defaults_are_those_of_the_library() -> None:
     for name in ("rank", "steps", "learning_rate", "rows", "target_kl"):
         assert asked[name] == getattr(fit, name), name
     assert asked["windows"] == text.fit_windows
+
+
+@pytest.mark.parametrize("how", ["gguf", "vllm", "neuronpedia"])
+def test_vectors_for_other_software(
+    onesense: Run, recipe: Path, text_file: Path, tmp_path: Path, how: str
+) -> None:
+    import onesense as package
+
+    out = tmp_path / "out"
+    if how == "gguf":
+        refused = onesense("export", recipe, "--to", out, "--how", how, "--text", text_file, "--quiet")
+        assert refused.code == 5
+        assert "direction.0" in refused.err
+        return
+    flags = ("--model-id", "gpt2-small") if how == "neuronpedia" else ()
+    made = onesense("export", recipe, "--to", out, "--how", how, "--text", text_file, "--quiet", *flags)
+    assert made.code == 0, made.err
+    assert f"Exported as {how}" in made.out
+    assert onesense("verify", out, "--quiet").code == 0
+    model = package.load(out)
+    assert type(model).__name__ == "GPT2LMHeadModel"
+    with pytest.raises(OnesenseError, match="unedited"):
+        model.save_pretrained(tmp_path / "saved")

@@ -208,6 +208,7 @@ def test_leaving_out_goes_on_where_it_stopped(
     whole = _left_out(tiny_llama, dictionaries, path)
     known = kept_json(path)
     assert known is not None
+    assert list(known) == sorted(known)
     last = f"{POINTS[1]}/{SILENT_FEATURE}"
     del known[last]
     known["complete"] = [0.25, 0.125]  # kept as it is, so it was not measured again

@@ -119,6 +119,8 @@ def test_workers_change_nothing_and_batches_little(tmp_path) -> None:
 class _Elsewhere:
     """An executor that is not in this process: it cannot tell how far it is within a shard."""
 
+    in_process = False
+
     def map_shards(self, function, shards):
         return iter([function(shard) for shard in shards])
 

@@ -79,7 +79,7 @@ def test_crows_pairs_scores_are_those_of_the_harness(demo_model: LanguageModel, 
     texts = [request.text for item in items for request in item.requests]
     found = [score.logprob for score in scorer.score([r for item in items for r in item.requests])[0]]
     wanted = theirs.loglikelihood(requests(*(("", text) for text in texts)), disable_tqdm=True)
-    np.testing.assert_allclose(found, [one[0] for one in wanted], atol=1e-4, rtol=2e-6)
+    np.testing.assert_allclose(found, [one[0] for one in wanted], atol=1e-4, rtol=5e-6)
     columns = benchmark.measure(items, scorer)[0]
     clusters = [item.cluster for item in items]
     by_doc = [process_results({}, wanted[at : at + 2]) for at in range(0, len(wanted), 2)]
@@ -101,7 +101,7 @@ def test_blimp_scores_are_those_of_the_harness(demo_model: LanguageModel, theirs
     asked = [request for item in items for request in item.requests]
     found = [score.logprob for score in scorer.score(asked)[0]]
     wanted = theirs.loglikelihood(requests(*(("", one.text) for one in asked)), disable_tqdm=True)
-    np.testing.assert_allclose(found, [one[0] for one in wanted], atol=1e-4, rtol=2e-6)
+    np.testing.assert_allclose(found, [one[0] for one in wanted], atol=1e-4, rtol=5e-6)
 
 
 def test_continuations_and_rolling_scores_are_those_of_the_harness(ours: OnesenseLM, theirs: HFLM) -> None:

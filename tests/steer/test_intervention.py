@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -235,3 +236,26 @@ def test_gradients_reach_the_amounts_even_where_nothing_changes_yet(
     # `add` does not let an idle latent go below zero, so its slope is one-sided.
     assert amounts.grad.item() == pytest.approx(((higher - lower) / width).item(), rel=2e-2, abs=0.05)
     assert amounts.grad.item() != 0
+
+
+def test_another_device_gets_every_tensor(
+    tiny_llama: LanguageModel, make_dictionary: MakeDictionary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operations = (Operation.SCALE, Operation.DIRECTION_ADD, Operation.PROJECT_OUT)
+    edits = [Edit(feature=n, operation=operation, value=0.5) for n, operation in enumerate(operations)]
+    here = Intervention(tiny_llama, EditGroup(make_dictionary(), edits))
+    # nobody can look into tensors of the device that computes nothing
+    monkeypatch.setattr("onesense.sae.architecture._check_finite", lambda *_: None)
+    there = here.to(torch.device("meta"))
+
+    def devices(value: object) -> list[str]:
+        if isinstance(value, Dictionary):
+            return devices(list(value.tensors().values()))
+        if isinstance(value, list | tuple):
+            return [device for one in value for device in devices(one)]
+        return [value.device.type] if isinstance(value, Tensor) else []
+
+    assert here.to(torch.device("cpu")) is here
+    assert devices(list(vars(here).values())) == ["cpu"] * 15
+    assert devices(list(vars(there).values())) == ["meta"] * 15
+    assert copy.deepcopy(here) is here

@@ -195,6 +195,15 @@ def test_pages(tmp_path: Path) -> None:
     assert 'href="/runs/ex/features?page=3"' in page
 
 
+def test_every_example_of_the_first_page_finds_something(client: TestClient) -> None:
+    page = client.get("/index.json").json()
+    assert page["examples"]
+    for words in page["examples"]:
+        assert client.get(f"/runs/{page['searched']['id']}/features.json", params={"q": words}).json()[
+            "found"
+        ]
+
+
 def test_a_number_leads_to_its_feature_where_search_is_pressed(asked: TestClient) -> None:
     answer = asked.get("/runs/ex/features", params={"q": " 7 ", "go": "1"})
     assert (answer.status_code, answer.headers["location"]) == (303, "/runs/ex/features/7")

@@ -21,7 +21,8 @@ def test_from_a_search_to_an_audited_recipe(
 ) -> None:
     server = start_server(str(demo_run), cwd=tmp_path)
     page.goto(server)
-    page.get_by_role("link", name="garden", exact=True).click()
+    page.get_by_role("searchbox").fill("gardens")
+    page.get_by_role("button", name="Search").click()
     page.locator(f"a[href*='/features/{GARDENS}']").first.click()
     expect(page.get_by_role("heading", level=1)).to_contain_text(str(GARDENS))
     expect(page.get_by_text("places to sit: gardens and parks").first).to_be_visible()

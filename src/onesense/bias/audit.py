@@ -15,6 +15,7 @@ from onesense.bias.results import AuditResult, BenchmarkResult
 from onesense.bias.scoring.encoded import describe_prefix
 from onesense.bias.scoring.scorer import ModelScorer, PrefixMemory, ScoringSettings
 from onesense.bias.suites import chosen, suite
+from onesense.engine.executor import Executor
 from onesense.engine.stages import Silent, Stages
 from onesense.errors import ConfigurationError, NotFoundError
 from onesense.model.language_model import LanguageModel
@@ -100,6 +101,7 @@ def audit(
     against: Recipe | None = None,
     settings: AuditSettings | None = None,
     stages: Stages | None = None,
+    executor: Executor | None = None,
 ) -> Audit:
     """Measure a model, and with a recipe what it changes.
 
@@ -112,6 +114,7 @@ def audit(
         against: A recipe to compare with, instead of the unedited model.
         settings: What to measure.
         stages: Told about progress.
+        executor: Where benchmarks are measured; None: here. Results do not depend on it.
 
     Raises:
         ConfigurationError: ``against`` without ``recipe``, or an unknown suite.
@@ -138,7 +141,7 @@ def audit(
     run = _run_folder(model, run_folder, variants, settings, readings, skipped, data)
     with run.lock():
         with stages.stage(f"Scoring in {_dtype(model)}", "items") as progress:
-            measured, effects = measure(readings, scorer, run, progress)
+            measured, effects = measure(readings, scorer, run, progress, executor=executor)
         with stages.stage("Statistics", "benchmarks") as progress:
             results = []
             for number, one in enumerate(measured, start=1):

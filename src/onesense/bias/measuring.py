@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from onesense.bias.benchmark import Benchmark, Item, ScoredBenchmark
 from onesense.bias.metric import Floats
 from onesense.bias.scoring.requests import Scorer
 from onesense.bias.scoring.scorer import ModelScorer, PrefixMemory, ScoringSettings
-from onesense.engine.executor import Shard, plan_shards
+from onesense.engine.executor import Executor, LocalExecutor, Shard, plan_shards
 from onesense.errors import NotFoundError, OnesenseError
 from onesense.store.run_folder import RunFolder
 
@@ -156,6 +157,7 @@ def measure(
     *,
     earlier: Earlier | None = None,
     unchanged: Sequence[int] = (),
+    executor: Executor | None = None,
 ) -> tuple[list[Measured], list[Effect]]:
     """Measure every benchmark, shard by shard; shards that the run folder holds are not measured again.
 
@@ -168,35 +170,94 @@ def measure(
         progress: Told how many items are done, and how many there are.
         earlier: Variants that another run measured: where it has a benchmark, only the others are run.
         unchanged: Variants that give the logits of variant 0: its columns are theirs, and they are not run.
+        executor: Where shards are measured; None: here.
 
     Raises:
         OnesenseError: Scoring failed; the message names the benchmark.
     """
-    earlier = earlier or Earlier()
+    work = _ShardWork(readings, scorer, (earlier or Earlier()).variants, unchanged)
+    plan = _Plan(readings, scorer, run, earlier or Earlier())
     total = sum(len(reading.items) for reading in readings)
-    plans = [plan_shards(len(reading.items), ITEMS_PER_SHARD) for reading in readings]
-    done = first = 0
+    done = 0
     effects = np.zeros((scorer.n_variants, 2))
-    measured = []
-    for reading, shards in zip(readings, plans, strict=True):
-        parts = []
-        elsewhere = earlier.shards(reading, scorer)
-        for shard in shards:
-            tensors = run.read_shard(first + shard.index)
-            if tensors is None:
-                known = earlier.read(elsewhere, shard)
-                tensors = _measure_shard(reading, shard, scorer, known, earlier.variants, unchanged)
-                run.write_shard(first + shard.index, tensors)
-            effect = tensors.pop(_EFFECT)
-            effects = np.stack(
-                [effects[:, 0] + effect[:, 0], np.maximum(effects[:, 1], effect[:, 1])], axis=1
-            )
-            parts.append(_from_tensors(tensors, scorer.n_variants))
-            done += len(shard)
-            progress(done, total)
-        first += len(shards)
-        measured.append(Measured(reading.benchmark, reading.items, _joined(parts, scorer.n_variants)))
+    parts: list[list[list[dict[str, Floats]]]] = [[] for _ in readings]
+    for task, tensors in plan.results(work, executor or LocalExecutor()):
+        effect = tensors.pop(_EFFECT)
+        effects = np.stack([effects[:, 0] + effect[:, 0], np.maximum(effects[:, 1], effect[:, 1])], axis=1)
+        parts[task.reading].append(_from_tensors(tensors, scorer.n_variants))
+        done += len(task.shard)
+        progress(done, total)
+    measured = [
+        Measured(reading.benchmark, reading.items, _joined(of_it, scorer.n_variants))
+        for reading, of_it in zip(readings, parts, strict=True)
+    ]
     return measured, [Effect(int(positions), float(dose)) for positions, dose in effects]
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """A shard of a benchmark: which, where it is kept, and what another run has of it."""
+
+    reading: int
+    shard: Shard
+    kept: int
+    known: dict[str, Floats] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _ShardWork:
+    """Measures a shard; can be sent to another process."""
+
+    readings: Sequence[Reading]
+    scorer: ModelScorer
+    variants: Mapping[int, int]
+    unchanged: Sequence[int]
+
+    def __call__(self, task: _Task) -> dict[str, Floats]:
+        return _measure_shard(
+            self.readings[task.reading], task.shard, self.scorer, task.known, self.variants, self.unchanged
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """The shards of all benchmarks, planned before any is measured, and what of them is there."""
+
+    readings: Sequence[Reading]
+    scorer: ModelScorer
+    run: RunFolder
+    earlier: Earlier
+
+    def tasks(self) -> Iterator[_Task]:
+        """Every shard, in the order in which they are kept."""
+        kept = 0
+        for number, reading in enumerate(self.readings):
+            for shard in plan_shards(len(reading.items), ITEMS_PER_SHARD):
+                yield _Task(number, shard, kept)
+                kept += 1
+
+    def results(self, work: _ShardWork, executor: Executor) -> Iterator[tuple[_Task, dict[str, Floats]]]:
+        """The columns of every shard in order; those that are not there are measured and kept."""
+        tasks = list(self.tasks())
+        begun: deque[int] = deque()
+
+        def missing() -> Iterator[_Task]:
+            elsewhere: dict[int, range] = {}
+            for task in tasks:
+                if self.run.read_shard(task.kept) is not None:
+                    continue
+                if task.reading not in elsewhere:
+                    elsewhere[task.reading] = self.earlier.shards(self.readings[task.reading], self.scorer)
+                begun.append(task.kept)
+                yield replace(task, known=self.earlier.read(elsewhere[task.reading], task.shard))
+
+        measured = executor.map_shards(work, missing())
+        for task in tasks:
+            tensors = self.run.read_shard(task.kept)
+            if tensors is None:
+                tensors = next(measured)
+                self.run.write_shard(begun.popleft(), tensors)
+            yield task, tensors
 
 
 def _measure_shard(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -52,6 +53,8 @@ def audit_command(
     dtype: options.Dtype = None,
     device: options.Device = None,
     force: options.Force = False,
+    ray: options.Ray = None,
+    ray_storage: options.RayStorage = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Measure gender bias and ability of a model, and what a recipe changes, with intervals and tests."""
@@ -65,6 +68,7 @@ def audit_command(
     )
     from onesense.bias.audit import AuditSettings, audit
     from onesense.bias.scoring.encoded import describe_prefix
+    from onesense.engine.choose import open_executor
     from onesense.steer.recipe import read_recipe
 
     chosen = AuditSettings(
@@ -78,14 +82,16 @@ def audit_command(
     folder = settings.run_folder or Path("onesense-runs") / chosen.folder_name(
         loaded.name, [one.content_hash for one in recipes if one]
     )
-    found = audit(
-        loaded,
-        folder,
-        recipe=recipes[0],
-        against=recipes[1],
-        settings=chosen,
-        stages=RecordedStages(Bars(quiet=quiet), folder),
-    )
+    with closing(open_executor(ray, storage=ray_storage, device=loaded.device.type)) as executor:
+        found = audit(
+            loaded,
+            folder,
+            recipe=recipes[0],
+            against=recipes[1],
+            settings=chosen,
+            stages=RecordedStages(Bars(quiet=quiet), folder),
+            executor=executor,
+        )
     for line in found.result.notes:
         warn(line)
     _show(found)

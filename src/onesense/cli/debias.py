@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -127,6 +128,8 @@ def debias_command(
     device: options.Device = None,
     check: options.Check = True,
     force: options.Force = False,
+    ray: options.Ray = None,
+    ray_storage: options.RayStorage = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Find the features that carry gender bias, tune them, and prove on held-out data what happened."""
@@ -149,6 +152,7 @@ def debias_command(
     from onesense.debias.search import SearchSettings
     from onesense.debias.settings import DebiasSettings
     from onesense.debias.tune import TuneSettings
+    from onesense.engine.choose import open_executor
     from onesense.model.tokens import describe_bos
 
     budgets = tuple(sorted(budget)) if budget else (0.003, 0.01, 0.03)
@@ -184,9 +188,9 @@ def debias_command(
     if check:
         _check(loaded, dictionaries, force=force)
     folder = settings.run_folder or _folder(loaded.name, dictionaries, settings.seed)
-    found = debias(
-        loaded, dictionaries, folder, settings=wanted, stages=RecordedStages(Bars(quiet=quiet), folder)
-    )
+    stages = RecordedStages(Bars(quiet=quiet), folder)
+    with closing(open_executor(ray, storage=ray_storage, device=loaded.device.type)) as executor:
+        found = debias(loaded, dictionaries, folder, settings=wanted, stages=stages, executor=executor)
     _show(found)
 
 

@@ -30,9 +30,14 @@ def export_command(
         typer.Option(
             "--how",
             help="auto; projection (exact, for recipes of projections); merged (a distilled LoRA in plain weights); "
-            "lora (the adapter by itself); gguf (a control vector, for constant directions).",
+            "lora (the adapter by itself); gguf (a control vector for llama.cpp, for constant directions); "
+            "vllm (a steering spec, for directions); neuronpedia (vectors to upload, for constant directions).",
         ),
     ] = "auto",
+    model_id: Annotated[
+        str | None,
+        typer.Option("--model-id", help="Neuronpedia's name of the model (--how neuronpedia): gpt2-small."),
+    ] = None,
     rank: Annotated[int, typer.Option("--rank", help="Rank of the LoRA.", rich_help_panel=_FIT)] = 16,
     steps: Annotated[int, typer.Option("--steps", help="Optimiser steps.", rich_help_panel=_FIT)] = 200,
     learning_rate: Annotated[
@@ -84,7 +89,7 @@ def export_command(
     force: options.Force = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Turn a recipe into weights, an adapter or a control vector that needs no hook, and measure how close it is."""
+    """Turn a recipe into what other software loads, and measure how close it is: weights, an adapter, vectors."""
     from onesense.cli.console import Bars, note
     from onesense.config import load_settings
 
@@ -117,6 +122,7 @@ def export_command(
         text=TextSettings(source=text, field=text_field, fit_windows=windows),
         audit=audited,
         force=force,
+        model_id=model_id,
     )
     edits = read_recipe(recipe)
     before_and_after = None if recipe_audit is None else read_audit(recipe_audit)

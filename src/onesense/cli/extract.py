@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -51,6 +52,8 @@ def extract_command(
     dtype: options.Dtype = None,
     device: options.Device = None,
     force: options.Force = False,
+    ray: options.Ray = None,
+    ray_storage: options.RayStorage = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Say of every feature what it promotes, how its logits are spread, and where it fires."""
@@ -73,8 +76,10 @@ def extract_command(
     )
     choice = choose(settings, positional_model=model, sae_path=sae_path)
 
+    from onesense.engine.choose import open_executor
     from onesense.features.contexts import ContextSettings
     from onesense.features.extract import ExtractSettings, extract, write_original_json
+    from onesense.features.extract_memory import estimate_memory, require_memory
     from onesense.model.load import load_model
     from onesense.model.tokens import describe_bos
 
@@ -102,10 +107,15 @@ def extract_command(
     loaded = load_model(choice.model, dtype="float32", device=settings.device)
     note(f"Model {loaded.name} ({loaded.family}, {loaded.n_layers} layers); {describe_bos(loaded)}")
     tell_dictionary(dictionary)
+    memory = estimate_memory(loaded, dictionary, chosen)
+    note(f"This takes {memory}")
+    require_memory(memory, force=force)
     folder = settings.run_folder or Path("onesense-runs") / folder_name(
         "extract", loaded.name, dictionary.origin.label
     )
-    extraction = extract(loaded, dictionary, folder, chosen, stages=RecordedStages(Bars(quiet=quiet), folder))
+    stages = RecordedStages(Bars(quiet=quiet), folder)
+    with closing(open_executor(ray, storage=ray_storage, device=loaded.device.type)) as executor:
+        extraction = extract(loaded, dictionary, folder, chosen, stages=stages, executor=executor)
     if settings.top_activations_file is not None:
         write_original_json(extraction, settings.top_activations_file)
     _show(extraction)

@@ -87,4 +87,25 @@ Check = Annotated[
 Force = Annotated[
     bool, typer.Option("--force", help="Go on where a check fails, and mark the run.", rich_help_panel=_RUN)
 ]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="ADDRESS",
+        help="Work on a Ray cluster: local starts one here; auto; host:port. \\[env: ONESENSE_RAY]",
+        envvar="ONESENSE_RAY",
+        show_envvar=False,
+        rich_help_panel="Machines",
+    ),
+]
+RayStorage = Annotated[
+    str | None,
+    typer.Option(
+        "--ray-storage",
+        help="Folder or fsspec URL that every machine reaches, for large results. \\[env: ONESENSE_RAY_STORAGE]",
+        envvar="ONESENSE_RAY_STORAGE",
+        show_envvar=False,
+        rich_help_panel="Machines",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.", rich_help_panel=_RUN)]

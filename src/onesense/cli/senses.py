@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -59,6 +60,8 @@ def measure_command(
     dtype: options.Dtype = None,
     device: options.Device = None,
     force: options.Force = False,
+    ray: options.Ray = None,
+    ray_storage: options.RayStorage = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Count the senses of every feature, and of neurons and the residual basis beside them."""
@@ -79,6 +82,7 @@ def measure_command(
     )
     choice = choose(settings, positional_model=model, sae_path=sae_path)
 
+    from onesense.engine.choose import open_executor
     from onesense.model.load import load_model
     from onesense.senses.measure import MeasureSettings, measure_senses
     from onesense.senses.picture import draw_senses
@@ -101,9 +105,9 @@ def measure_command(
     folder = settings.run_folder or Path("onesense-runs") / folder_name(
         "senses", loaded.name, dictionary.origin.label
     )
-    measured = measure_senses(
-        loaded, dictionary, folder, chosen, stages=RecordedStages(Bars(quiet=quiet), folder)
-    )
+    stages = RecordedStages(Bars(quiet=quiet), folder)
+    with closing(open_executor(ray, storage=ray_storage, device=loaded.device.type)) as executor:
+        measured = measure_senses(loaded, dictionary, folder, chosen, stages=stages, executor=executor)
     write_sense_catalog(measured, loaded)
     title = f"Senses at {dictionary.hook_point} of {loaded.name}, {len(measured.measurement.activity):,} positions"
     picture = draw_senses(measured.tables, measured.run.path / "senses.png", title)

@@ -20,6 +20,7 @@ from onesense.debias.proof.settings import ProofSettings
 from onesense.debias.proof.variants import ERASURE, KINDS, SANITY
 from onesense.debias.results import DebiasResult, Proof
 from onesense.debias.settings import DebiasSettings
+from onesense.engine.executor import Executor
 from onesense.engine.stages import Silent, Stages
 from onesense.model.language_model import LanguageModel
 from onesense.sae.dictionary import Dictionary
@@ -55,6 +56,7 @@ def debias(
     *,
     settings: DebiasSettings | None = None,
     stages: Stages | None = None,
+    executor: Executor | None = None,
 ) -> Debiased:
     """Find the features that carry gender bias, tune them, and audit the result on held-out data.
 
@@ -66,6 +68,7 @@ def debias(
         run_folder: Where results go; made if it does not exist.
         settings: What is wanted.
         stages: Told about progress.
+        executor: Where the held-out audit and the controls are measured; None: here. Results do not depend on it.
 
     Raises:
         ConfigurationError: No bias can be detected, no feature is left, or settings that cannot be used.
@@ -73,7 +76,8 @@ def debias(
         NumericalError: NaN while tuning.
         LockedError: Another process writes there.
     """
-    work = DebiasRun(model, dictionaries, run_folder, settings or DebiasSettings(), stages or Silent())
+    stages, settings = stages or Silent(), settings or DebiasSettings()
+    work = DebiasRun(model, dictionaries, run_folder, settings, stages, executor)
     with work.run.lock():
         found = work.find()
         work.refuse_without_bias(found)
@@ -146,5 +150,6 @@ def _proof(work: DebiasRun, recipe: Recipe, found: Found, audited: Audit) -> Pro
             ),
             scored=audited.scored,
             stages=work.stages,
+            executor=work.executor,
         )
     return replace(proof, notes=(*proof.notes, *notes))

@@ -34,7 +34,7 @@ from onesense.debias.divergence import KlMeter
 from onesense.debias.find import Found, find, of_templates, ordinary_passages
 from onesense.debias.objective import Objective
 from onesense.debias.results import Continuation, FrontPoint
-from onesense.debias.search import Search, search, search_for, search_notes
+from onesense.debias.search import Search, search, search_file, search_for, search_notes
 from onesense.debias.selection import Selection, select
 from onesense.debias.sense_screen import read_screen
 from onesense.debias.settings import DebiasSettings
@@ -42,6 +42,7 @@ from onesense.debias.stored_evidence import read_found, write_found
 from onesense.debias.tunable import Tunable
 from onesense.debias.tune import StepReport, tune
 from onesense.debias.tune_measures import TuneMeter
+from onesense.engine.executor import Executor
 from onesense.engine.stages import Stages
 from onesense.errors import ConfigurationError
 from onesense.model.language_model import LanguageModel
@@ -83,6 +84,7 @@ class DebiasRun:
         run_folder: Path | str,
         settings: DebiasSettings,
         stages: Stages,
+        executor: Executor | None = None,
     ) -> None:
         if not dictionaries:
             raise ConfigurationError("There is no dictionary to find features in.", hint="Give at least one.")
@@ -92,7 +94,7 @@ class DebiasRun:
                     f"The dictionary at {dictionary.hook_point} is in memory only: no recipe could say where it is.",
                     hint="Write it with onesense.sae.write.write_saelens, and load it from there.",
                 )
-        self.model, self.settings, self.stages = model, settings, stages
+        self.model, self.settings, self.stages, self.executor = model, settings, stages, executor
         self.dictionaries = sorted(dictionaries, key=lambda one: (one.hook_point.layer, one.hook_point.name))
         self.search = search_for(settings.search, self.dictionaries)
         self.screen = read_screen(settings.senses, self.dictionaries)
@@ -243,7 +245,8 @@ class DebiasRun:
             settings = replace(self.settings.audit, seed=self.settings.seed, scoring=scoring)
             asked = settings.suite if not settings.benchmarks else "hand-picked"
             folder = self.run.path / f"audit-{asked}-{recipe.content_hash[:8]}"
-            return audit(self.model, folder, recipe=recipe, settings=settings, stages=self.stages)
+            where = (self.model, folder)
+            return audit(*where, recipe=recipe, settings=settings, stages=self.stages, executor=self.executor)
 
     def densities(self, found: Found) -> dict[str, torch.Tensor]:
         """The firing rate of every feature, by hook point."""
@@ -280,7 +283,7 @@ class DebiasRun:
         """What a reader must know."""
         notes = list(audited.notes)
         for budget in self.settings.budgets:
-            notes += search_notes(self.run.path / _search_file(budget))
+            notes += search_notes(self.run.path / search_file(budget))
         tokenizer = self.model.tokenizer
         if tokenizer is not None and getattr(tokenizer, "chat_template", None):
             notes.append(
@@ -346,11 +349,11 @@ class DebiasRun:
                 settings=self.settings.trials,
                 importance=effects.tolist(),
                 seed=self.settings.seed,
-                checkpoint=self.run.path / "partials" / _search_file(budget),
+                checkpoint=self.run.path / "partials" / search_file(budget),
                 identity=self.run.fingerprint,
                 report=progress,
             )
-        keep_json(self.run.path / _search_file(budget), result.to_json())
+        keep_json(self.run.path / search_file(budget), result.to_json())
 
     @cached_property
     def objective(self) -> Objective:
@@ -390,7 +393,3 @@ class DebiasRun:
 def recipe_file(budget: float) -> str:
     """Where the recipe of a budget is, relative to the run folder."""
     return f"recipes/kl-{budget:g}.json"
-
-
-def _search_file(budget: float) -> str:
-    return f"search-{budget:g}.json"

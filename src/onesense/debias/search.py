@@ -308,24 +308,6 @@ class _Loop:
         )
 
 
-def search_notes(path: Path) -> list[str]:
-    """What a search that was kept had to say; nothing where there was none.
-
-    Raises:
-        FormatError: The file is no longer what was written.
-    """
-    if not path.exists():
-        return []
-    kept = kept_json(path)
-    if kept is None:
-        kept = read_json(path)
-        if not isinstance(kept, dict) or "sha256" in kept or not isinstance(kept.get("notes"), list):
-            raise FormatError(
-                f"{path} is damaged.", hint="Delete the folder of the run and run the command again."
-            )
-    return [str(note) for note in kept["notes"]]
-
-
 def _kept(path: Path, key: str) -> list[Trial]:
     """The trials of a file that belongs to the same work."""
     kept = kept_json(path)
@@ -357,3 +339,26 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         optuna.logging.set_verbosity(level)
+
+
+def search_file(budget: float) -> str:
+    """Name of the file that says what a search came to."""
+    return f"search-{budget:g}.json"
+
+
+def search_notes(path: Path) -> list[str]:
+    """What a search said of itself, from its file; nothing where there is none.
+
+    Raises:
+        FormatError: The file is damaged.
+    """
+    if not path.exists():
+        return []
+    kept = kept_json(path)
+    if kept is None:  # of an older onesense, which put no digest there
+        kept = read_json(path)
+        if not isinstance(kept, dict) or "sha256" in kept or not isinstance(kept.get("notes"), list):
+            raise FormatError(
+                f"{path} is damaged.", hint="Delete the folder of the run and run the command again."
+            )
+    return [str(note) for note in kept["notes"]]

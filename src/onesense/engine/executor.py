@@ -7,7 +7,7 @@ gives the same bytes whether one worker did everything or many shared it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from types import TracebackType
@@ -51,10 +51,20 @@ def plan_shards(total_items: int, items_per_shard: int) -> list[Shard]:
 
 
 class Executor(Protocol):
-    """Runs functions over parts of the work, here or elsewhere."""
+    """Runs functions over parts of the work, here or elsewhere.
 
-    def map_shards(self, function: Callable[[Shard], Result], shards: Sequence[Shard]) -> Iterator[Result]:
-        """Results of `function` for each shard, in the order of `shards`; the first error ends it."""
+    Attributes:
+        in_process: Whether functions run in this process, so that they share its memory and can call back.
+    """
+
+    in_process: bool
+
+    def map_shards(self, function: Callable[[Item], Result], shards: Iterable[Item]) -> Iterator[Result]:
+        """Results of `function` for each shard, in the order of `shards`; the first error ends it.
+
+        At most a few shards per worker are done or in work ahead of the one that is taken, so memory stays
+        bounded however many there are.
+        """
         ...
 
     def evaluate(self, function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
@@ -79,27 +89,21 @@ class LocalExecutor:
         ConfigurationError: Fewer than one worker.
     """
 
+    in_process = True
+
     def __init__(self, workers: int = 1) -> None:
         if workers < 1:
             raise ConfigurationError(f"Cannot work with {workers} workers.", hint="Give 1 or more.")
         self.workers = workers
         self._pool: ThreadPoolExecutor | None = None
 
-    def map_shards(self, function: Callable[[Shard], Result], shards: Sequence[Shard]) -> Iterator[Result]:
-        """Results of `function` for each shard, in the order of `shards`.
-
-        At most a few shards per worker are done or in work ahead of the one that is taken, so memory stays
-        bounded however many there are.
-        """
+    def map_shards(self, function: Callable[[Item], Result], shards: Iterable[Item]) -> Iterator[Result]:
+        """See ``Executor``."""
         return self._map(function, shards)
 
     def evaluate(self, function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
         """Results of `function` for each item, in the order of `items`."""
         return list(self._map(function, items))
-
-    def map_items(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-        """Like ``evaluate``, result by result, with few items ahead of the one that is taken."""
-        return self._map(function, items)
 
     def close(self) -> None:
         """Drop what has not begun and wait for what has."""

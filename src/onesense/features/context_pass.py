@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import statistics
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from onesense.engine.executor import Shard
 from onesense.errors import NumericalError
 from onesense.features.context_accumulator import Arrays, ContextShape, ShardAccumulator
 from onesense.features.context_kernel import WindowTable
@@ -57,7 +56,6 @@ class ContextPass:
         shape: How much is kept.
         most_norm: Positions with a larger norm do not count.
         batch_tokens: Most tokens of a batch.
-        tables: Windows by shard index.
         done: Told the number of tokens after each batch.
     """
 
@@ -66,22 +64,18 @@ class ContextPass:
     shape: ContextShape
     most_norm: float
     batch_tokens: int
-    tables: Mapping[int, WindowTable] = field(default_factory=dict)
     done: Callable[[int], None] | None = None
 
-    def with_tables(
-        self, tables: Mapping[int, WindowTable], done: Callable[[int], None] | None
-    ) -> ContextPass:
-        """The same pass over other shards."""
-        return replace(self, tables=tables, done=done)
+    def telling(self, done: Callable[[int], None] | None) -> ContextPass:
+        """The same pass, that tells somebody else."""
+        return replace(self, done=done)
 
-    def __call__(self, shard: Shard) -> Arrays:
-        """Statistics and contexts of one shard.
+    def __call__(self, table: WindowTable) -> Arrays:
+        """Statistics and contexts of the windows of one shard.
 
         Raises:
             NumericalError: NaN or infinity among the activations.
         """
-        table = self.tables[shard.index]
         accumulator = ShardAccumulator(self.shape, table)
         firings = FiringList(self.shape.n_features)
         prefix = 0 if self.model.bos_id is None else 1

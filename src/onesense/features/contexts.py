@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
-from itertools import chain, islice
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onesense.engine.executor import Executor, LocalExecutor, Shard
+from onesense.engine.executor import Executor, LocalExecutor
 from onesense.errors import ConfigurationError, FormatError, IncompatibleError
 from onesense.features.context_accumulator import Arrays, ContextAccumulator, ContextShape, token_dtype
 from onesense.features.context_kernel import WindowTable
@@ -38,7 +39,6 @@ Progress = Callable[[int, int | None], None]
 
 _DEFAULT_CONTEXT_SIZE = 128
 _CALIBRATION_TOKENS = 2_000
-_SHARDS_AT_ONCE = 8  # handed to the executor together; their token ids are in memory
 _LARGEST_WIDTH = 2**15
 
 
@@ -182,27 +182,26 @@ def _run_shards(
     counter: _Counter,
 ) -> int:
     """Do every shard that is not done yet; the number of shards."""
-    here = isinstance(executor, LocalExecutor)
-    n_shards, n_windows = 0, 0
-    while group := list(islice(tables, _SHARDS_AT_ONCE)):
-        missing: dict[int, WindowTable] = {}
-        shards: list[Shard] = []
-        for table in group:
-            shard = Shard(n_shards, n_windows, n_windows + len(table.document))
-            n_shards, n_windows = n_shards + 1, shard.stop
-            if _is_done(run, shard.index, table, digest):
+    begun: deque[tuple[int, int]] = deque()  # shards that were handed out, with their tokens
+    n_shards = 0
+
+    def missing() -> Iterator[WindowTable]:
+        nonlocal n_shards
+        for index, table in enumerate(tables):
+            n_shards = index + 1
+            if _is_done(run, index, table, digest):
                 counter(len(table.tokens))
             else:
-                missing[shard.index] = table
-                shards.append(shard)
-        work = work.with_tables(missing, counter if here else None)
-        results = executor.map_shards(work, shards)
-        for shard in shards:
-            partial = next(results)
-            run.write_shard(shard.index, {**partial, **digest})
-            if not here:
-                counter(len(missing[shard.index].tokens))
-            del partial  # its memory is needed by the next shard
+                begun.append((index, len(table.tokens)))
+                yield table
+
+    work = work.telling(counter if executor.in_process else None)
+    for partial in executor.map_shards(work, missing()):
+        index, tokens = begun.popleft()
+        run.write_shard(index, {**partial, **digest})
+        if not executor.in_process:
+            counter(tokens)
+        del partial  # its memory is needed by the next shard
     return n_shards
 
 

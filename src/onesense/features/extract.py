@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from onesense.engine.executor import Executor
 from onesense.engine.stages import Silent, Stages
 from onesense.errors import ConfigurationError
 from onesense.features.contexts import Contexts, ContextSettings, collect_contexts
@@ -105,6 +106,7 @@ def extract(
     settings: ExtractSettings | None = None,
     *,
     stages: Stages | None = None,
+    executor: Executor | None = None,
 ) -> Extraction:
     """Extract every feature of a dictionary.
 
@@ -116,6 +118,7 @@ def extract(
         run_folder: Where results go; made if it does not exist.
         settings: What to extract.
         stages: Told about progress.
+        executor: Where text is read; None: here. Results do not depend on it.
 
     Raises:
         SelfCheckError: The dictionary does not fit the model, and ``force`` is off.
@@ -142,7 +145,9 @@ def extract(
     )
     with run.lock():
         lens = _lens(model, dictionary, run, settings, stages)
-        contexts = _contexts(model, dictionary, run, settings, stages) if settings.with_contexts else None
+        contexts = (
+            _contexts(model, dictionary, run, settings, stages, executor) if settings.with_contexts else None
+        )
         sparsity = _sparsity(dictionary, contexts)
         extraction = Extraction(run, lens, contexts, sparsity, check, vocabulary)
         _write_catalog(extraction, model)
@@ -205,13 +210,24 @@ def _lens(
 
 
 def _contexts(
-    model: LanguageModel, dictionary: Dictionary, run: RunFolder, settings: ExtractSettings, stages: Stages
+    model: LanguageModel,
+    dictionary: Dictionary,
+    run: RunFolder,
+    settings: ExtractSettings,
+    stages: Stages,
+    executor: Executor | None,
 ) -> Contexts:
     reader = model.copy_as(resolve_dtype(settings.dtype, model.device))
     documents: Iterator[Document] = read_documents(settings.text, field=settings.text_field)
     with stages.stage(f"Contexts in {str(reader.dtype).removeprefix('torch.')}", "tokens") as progress:
         return collect_contexts(
-            reader, dictionary, documents, run, settings=settings.contexts, progress=progress
+            reader,
+            dictionary,
+            documents,
+            run,
+            settings=settings.contexts,
+            executor=executor,
+            progress=progress,
         )
 
 

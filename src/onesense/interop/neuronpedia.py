@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import gzip
 import json
-import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from onesense.errors import ConfigurationError
+from onesense.debias.export.neuronpedia_vector import require_id
 from onesense.store.atomic import write_bytes
 from onesense.store.explanations import WHOLE, ExplanationRow
 
 _TYPES = {"llm": "onesense_contexts-logits", "lexical": "onesense_word-sets"}
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 def neuronpedia_records(
@@ -33,12 +31,8 @@ def neuronpedia_records(
     Raises:
         ConfigurationError: An id with characters that Neuronpedia's addresses do not have.
     """
-    for name in (model_id, source_id):
-        if not _ID.fullmatch(name):
-            raise ConfigurationError(
-                f"{name!r} is no id of Neuronpedia.",
-                hint="Give ids as in its addresses: --model-id gpt2-small --source-id 8-res-jb.",
-            )
+    require_id(model_id)
+    require_id(source_id)
     return (
         {
             "modelId": model_id,

@@ -93,7 +93,7 @@ def writing(
             if threading.get_ident() != owner:
                 return hidden
             firings.counts[point] += 1
-            return _replace(hidden, tracker.current, write, point)
+            return rewritten(hidden, tracker.current, write, point)
 
         return replace
 
@@ -107,7 +107,18 @@ def writing(
             watcher.remove()
 
 
-def _replace(hidden: Tensor, positions: Positions | None, write: Write, point: HookPoint) -> Tensor:
+def rewritten(hidden: Tensor, positions: Positions | None, write: Write, point: HookPoint) -> Tensor:
+    """A hidden state after a write, in its own shape; the very same tensor where nothing changed.
+
+    Args:
+        hidden: What the module got or gave, [batch, seq, ...].
+        positions: The positions of the pass; None where no pass was seen.
+        write: See ``writing``.
+        point: Where it is, for the error.
+
+    Raises:
+        IncompatibleError: The hidden state does not have the shape of the tokens that went in.
+    """
     if positions is None or hidden.shape[:2] != positions.index.shape:
         expected = "no tokens" if positions is None else str(list(positions.index.shape))
         raise IncompatibleError(

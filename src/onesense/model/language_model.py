@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -42,6 +43,7 @@ class LanguageModel:
 
     Attributes:
         name: What it was asked for by.
+        revision: Commit or tag on the hub that was asked for.
         hf: The Hugging Face model, in eval mode, with gradients off.
         tokenizer: Its tokenizer, or None.
         family: ``config.model_type``, such as ``gpt2`` or ``llama``.
@@ -56,6 +58,7 @@ class LanguageModel:
 
     def __init__(self, hf: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, name: str) -> None:
         self.name = name
+        self.revision: str | None = None
         self.hf = hf
         self.hf.train(False)
         self.hf.requires_grad_(False)
@@ -83,6 +86,15 @@ class LanguageModel:
     ) -> LanguageModel:
         """Wrap a model that is loaded already."""
         return cls(hf, tokenizer, name)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process gets the address and opens the model itself: weights are never sent."""
+        from onesense.model.reopen import reopen_model  # it loads models, so it stands above this module
+
+        place = Path(self.name).expanduser()
+        name = str(place.resolve()) if place.exists() else self.name
+        dtype = str(self.dtype).removeprefix("torch.")
+        return reopen_model, (name, self.revision, dtype, self.device.type, self.fingerprint)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -125,6 +137,12 @@ class LanguageModel:
         if point not in self._resolved:
             self._resolved[point] = self._resolve(point)
         return self._resolved[point]
+
+    def address(self, point: HookPoint) -> tuple[str, int]:
+        """interp-engine's name of a hook point in this model, such as ``resid_post``, and the layer."""
+        self.resolve(point)
+        address = tlens_hook_to_point(point.name, self._eager)
+        return address.name, address.layer
 
     def _resolve(self, point: HookPoint) -> ResolvedPoint:
         if not 0 <= point.layer < self.n_layers:
@@ -170,6 +188,7 @@ class LanguageModel:
         twin.tie_weights()
         twin.generation_config = self.hf.generation_config
         copy = LanguageModel(twin, self.tokenizer, self.name)
+        copy.revision = self.revision
         copy.__dict__["fingerprint"] = self.fingerprint
         return copy
 

@@ -53,7 +53,9 @@ def load_model(
     source = _source(name)
     hf = _load_hf(name, source, number_format, revision)
     tokenizer = _load_tokenizer(source, revision)
-    return LanguageModel(hf.to(place), tokenizer, name)
+    model = LanguageModel(hf.to(place), tokenizer, name)
+    model.revision = revision
+    return model
 
 
 def load_tokenizer(name: str = DEMO_NAME, *, revision: str | None = None) -> PreTrainedTokenizerBase:

@@ -36,3 +36,12 @@ _TRANSFORMER_LENS_NAMES = {
 def hub_name(name: str) -> str:
     """The hub's name of a model that may be known by its TransformerLens name (``gpt2-small`` is ``gpt2``)."""
     return _TRANSFORMER_LENS_NAMES.get(name.lower(), name)
+
+
+def short_name(name: str) -> str:
+    """The TransformerLens name of a model, or the last part of its name in lower case where it has none."""
+    hub = hub_name(name).lower()
+    known = next((short for short, full in _TRANSFORMER_LENS_NAMES.items() if full.lower() == hub), None)
+    if known is None and hub == "gpt2":
+        known = "gpt2-small"
+    return known or hub.rstrip("/").rpartition("/")[2]

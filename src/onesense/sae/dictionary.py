@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any, SupportsIndex
 
 import torch
 from torch import Tensor
@@ -78,6 +79,19 @@ class Dictionary:
             object.__setattr__(
                 self, "origin", replace(self.origin, fingerprint=fingerprint(self.tensors(), str(rule)))
             )
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
+        """Another process gets the address, where what lies there is this dictionary, and the tensors otherwise."""
+        from onesense.sae.reopen import (
+            address_of,
+            reopen_dictionary,
+        )  # it loads, so it stands above this module
+
+        address = address_of(self)
+        if address is None:
+            return super().__reduce_ex__(protocol)
+        dtype = str(self.dtype).removeprefix("torch.")
+        return reopen_dictionary, (address, dtype, self.device.type, self.origin.fingerprint)
 
     @property
     def d_in(self) -> int:

@@ -21,6 +21,7 @@ from onesense.sae.registry import PublishedDictionary, is_published, nearest_nam
 from onesense.sae.write import CONFIG_FILE, SPARSITY_FILE, WEIGHTS_FILE
 
 DEMO_RELEASE = "demo"
+_LOADED: dict[tuple[str | None, str | None, str | None], str] = {}
 _DTYPES = {name: getattr(torch, name) for name in ("float32", "bfloat16", "float16", "float64")}
 
 
@@ -101,10 +102,22 @@ def load_dictionary(
         )
     if dtype not in _DTYPES:
         raise ConfigurationError(f"`{dtype}` is not a number format.", hint=f"Choose: {', '.join(_DTYPES)}.")
-    dictionary = (
-        read_folder(Path(path).expanduser()) if path is not None else _load_release(str(release), sae_id)
-    )
+    if path is not None:
+        path = Path(path).expanduser()
+    dictionary = read_folder(path) if path is not None else _load_release(str(release), sae_id)
+    _LOADED[_place(release, sae_id, path)] = dictionary.origin.fingerprint
     return dictionary.to(device=device, dtype=_DTYPES[dtype])
+
+
+def loaded_from(release: str | None, sae_id: str | None, path: Path | str | None) -> str | None:
+    """Fingerprint of what this process last loaded from there; None where it loaded nothing."""
+    return _LOADED.get(_place(release, sae_id, path))
+
+
+def _place(
+    release: str | None, sae_id: str | None, path: Path | str | None
+) -> tuple[str | None, str | None, str | None]:
+    return (release, sae_id, None) if path is None else (None, None, str(Path(path).resolve()))
 
 
 def load_labelled(label: str) -> Dictionary:

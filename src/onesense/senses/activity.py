@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from onesense.engine.executor import Executor, LocalExecutor
 from onesense.engine.stages import Stages
 from onesense.errors import ConfigurationError, IncompatibleError
 from onesense.features.context_shards import limit_tokens
@@ -104,6 +106,7 @@ def collect_activity(
     tokens: int,
     context_size: int = 128,
     stages: Stages,
+    executor: Executor | None = None,
 ) -> Activity:
     """Read a text once: the residual stream at one hook point, and the firings of all units.
 
@@ -118,6 +121,7 @@ def collect_activity(
         tokens: How many tokens to read at most.
         context_size: Tokens of a window, its BOS included.
         stages: Told about progress.
+        executor: Where text is read; None: here. Results do not depend on it.
 
     Raises:
         ConfigurationError: The text holds no token.
@@ -128,19 +132,56 @@ def collect_activity(
     if len(set(names)) < len(names):
         raise ConfigurationError(f"Two sets of units have the same name: {', '.join(names)}.")
     windows = limit_tokens(iter_windows(model, documents, context_size=context_size), tokens)
-    done, shard = 0, 0
     near = [UnitSet(one.name, one.dictionary.to(device=model.device), one.directions) for one in unit_sets]
-    with stages.stage("Reading text", "tokens") as progress:
+    begun: deque[_Part] = deque()
+    done = shards = 0
+
+    def missing() -> Iterator[_Part]:
+        nonlocal shards, done
         while group := list(islice(windows, _WINDOWS_PER_SHARD)):
-            name = _shard_name(shard)
-            if not run.has_result(name):
-                run.write_result(name, _shard(model, point, near, group, shard * _WINDOWS_PER_SHARD))
-            shard += 1
-            done += sum(len(window.ids) for window in group)
+            part = _Part(shards, group)
+            shards += 1
+            if run.has_result(_shard_name(part.shard)):
+                done += part.tokens
+            else:
+                begun.append(part)
+                yield part
+
+    with stages.stage("Reading text", "tokens") as progress:
+        for found in (executor or LocalExecutor()).map_shards(_Reading(model, point, near), missing()):
+            part = begun.popleft()
+            run.write_result(_shard_name(part.shard), found)
+            done += part.tokens
             progress(done, tokens)
-    if not shard:
+        progress(done, tokens)
+    if not shards:
         raise ConfigurationError("The text holds no token.", hint="Give more text with --text.")
-    return read_activity(run, unit_sets, shard)
+    return read_activity(run, unit_sets, shards)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Windows of the text that are read together."""
+
+    shard: int
+    windows: Sequence[Window]
+
+    @property
+    def tokens(self) -> int:
+        return sum(len(window.ids) for window in self.windows)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """Reads a part of the text; can be sent to another process."""
+
+    model: LanguageModel
+    point: HookPoint
+    unit_sets: Sequence[UnitSet]
+
+    def __call__(self, part: _Part) -> dict[str, NDArray[np.generic]]:
+        first = part.shard * _WINDOWS_PER_SHARD
+        return _shard(self.model, self.point, self.unit_sets, part.windows, first)
 
 
 def read_activity(run: RunFolder, unit_sets: Sequence[UnitSet], shards: int) -> Activity:

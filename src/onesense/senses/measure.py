@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from onesense.engine.executor import Executor
 from onesense.engine.stages import Silent, Stages
 from onesense.errors import ConfigurationError
 from onesense.model.dtype import resolve_dtype
@@ -193,6 +194,7 @@ def measure_senses(
     settings: MeasureSettings | None = None,
     *,
     stages: Stages | None = None,
+    executor: Executor | None = None,
 ) -> Measured:
     """Count the senses of a dictionary's features, and of neurons and the residual basis beside them.
 
@@ -206,6 +208,7 @@ def measure_senses(
         run_folder: Where results go.
         settings: What is measured, and on what.
         stages: Told about progress.
+        executor: Where text is read; None: here. Results do not depend on it.
 
     Raises:
         ConfigurationError: The dictionary reads another place than the stream, or the text is too short.
@@ -243,6 +246,7 @@ def measure_senses(
             tokens=settings.tokens,
             context_size=settings.context_size,
             stages=stages,
+            executor=executor,
         )
         measurement = SenseMeasurement(run, settings, unit_sets, activity)
         return Measured(measurement, {one.name: measurement.table(one, stages) for one in unit_sets})

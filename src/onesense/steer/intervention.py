@@ -69,6 +69,10 @@ class _Step(NamedTuple):
     edits: Tensor
     rows: Tensor
 
+    def to(self, device: torch.device) -> _Step:
+        """The same step on another device."""
+        return self._replace(edits=self.edits.to(device), rows=self.rows.to(device))
+
 
 class Intervention:
     """The change that a group of edits makes to the activations at its hook point.
@@ -131,6 +135,34 @@ class Intervention:
         twin.__dict__.update(self.__dict__)
         twin.amounts = amounts.to(self._rows.device)
         return twin
+
+    def to(self, device: torch.device) -> Intervention:
+        """The same edits on another device; itself where it is there already."""
+        if device == self._features.device:
+            return self
+        twin = object.__new__(Intervention)
+        twin.__dict__.update(self.__dict__)
+        twin._dictionary = self._dictionary.to(device=device)
+        for name in ("_features", "_rows", "amounts", "_latent_rows"):
+            setattr(twin, name, getattr(self, name).to(device))
+        twin._latent_steps = [step.to(device) for step in self._latent_steps]
+        twin._added = [step.to(device) for step in self._added]
+        twin._projected = [(step.to(device), inverse.to(device)) for step, inverse in self._projected]
+        return twin
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Intervention:
+        """Itself: it never changes, and its dictionary may be large."""
+        return self
+
+    @property
+    def needs_prompt_end(self) -> bool:
+        """Whether an edit depends on where the prompt ends."""
+        return any(edit.where.needs_prompt_end for edit in self.edits)
+
+    def directions(self) -> Tensor:
+        """The decoder row of each edit's feature in the model's units, float32 [edits, width]."""
+        place = {feature: row for row, feature in enumerate(self._features.tolist())}
+        return self._rows[[place[edit.feature] for edit in self.edits]]
 
     def __call__(self, hidden: Tensor, positions: Positions) -> Tensor:
         """Change activations.

@@ -83,3 +83,24 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"not a control vector at all, but long enough to be read")
     with pytest.raises(FormatError, match="not a GGUF control vector"):
         read_control_vectors(path)
+
+
+def test_the_comparison_with_llama_cpp_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks import llama_cpp as comparison
+
+    monkeypatch.setattr(comparison.importlib.util, "find_spec", lambda _name: None)
+    with pytest.raises(SystemExit, match="pip install llama-cpp-python"):
+        comparison.main([])
+
+
+def test_vectors_follow_the_model_s_number_format(
+    tiny_llama: LanguageModel, random_ids: torch.Tensor
+) -> None:
+    edits = [added(tiny_llama, "blocks.1.hook_resid_post")]
+    steered = copy_of(tiny_llama)
+    install_control_vectors(steered, control_vectors(tiny_llama, edits))
+    with torch.no_grad():
+        full = steered.hf(random_ids).logits
+        half = steered.hf.to(torch.bfloat16)(random_ids).logits
+    assert half.dtype == torch.bfloat16
+    assert (half.float() - full).abs().max() < 0.5

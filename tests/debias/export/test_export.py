@@ -18,6 +18,7 @@ from onesense.debias.export.export import Export, ExportSettings, export_model
 from onesense.debias.export.kinds import ExportKind
 from onesense.debias.export.manifest import hashes, read_manifest
 from onesense.debias.export.texts import TextSettings, read_prompts, read_text
+from onesense.debias.export.verify import verify_export
 from onesense.debias.export.write import Work, write_artefact
 from onesense.engine.stages import Silent
 from onesense.errors import ConfigurationError, IncompatibleError
@@ -125,6 +126,31 @@ def test_control_vector(tiny_llama: LanguageModel, tmp_path: Path, quick: Quick)
     assert made.manifest.divergence.kl < 1e-6 < made.manifest.divergence.unedited
     with pytest.raises(IncompatibleError, match="constant direction"):
         export(tiny_llama, tmp_path / "other", quick("gguf"), scaled())
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(
+    ("how", "name", "said"),
+    [
+        ("vllm", "vllm-steering.json", "vLLM itself was not run"),
+        ("neuronpedia", "neuronpedia-vector-002.json", "nothing was uploaded"),
+    ],
+)
+def test_vectors_for_others(
+    tiny_llama: LanguageModel, tmp_path: Path, quick: Quick, how: str, name: str, said: str
+) -> None:
+    group = added()
+    made = export(tiny_llama, tmp_path / "out", quick(how), group, note="toward parity")
+    names = sorted(path.name for path in made.folder.iterdir())
+    assert names == sorted(["README.md", "onesense.json", "recipe.json", name])
+    assert made.manifest.divergence.kl < 1e-6 < made.manifest.divergence.unedited
+    assert said in (made.folder / "README.md").read_text(encoding="utf-8")
+    if how == "neuronpedia":
+        assert json.loads((made.folder / name).read_text())["vectorLabel"] == "toward parity"
+    memory = {group.dictionary.origin.fingerprint: group.dictionary}
+    verify_export(made.folder, base=tiny_llama, dictionaries=memory).require()
+    with pytest.raises(IncompatibleError, match=f"exported as {how}"):
+        export(tiny_llama, tmp_path / "other", quick(how), scaled())
     assert not (tmp_path / "other").exists()
 
 

@@ -59,6 +59,10 @@ class PrefixMemory:
         self._held = 0
         self._kept: OrderedDict[tuple[bytes, int], Tensor] = OrderedDict()
 
+    def __reduce__(self) -> tuple[type[PrefixMemory], tuple[int]]:
+        """Another process keeps its own."""
+        return PrefixMemory, (self._most,)
+
     def get(self, batch: ScoringBatch, block: int) -> Tensor | None:
         """The input of a block for a batch, where it is kept."""
         return self._kept.get((batch.key, block)) if self._most else None
@@ -194,7 +198,7 @@ class ModelScorer:
         texts = list(dict.fromkeys(text for text in encoded if self._fits(text)))
         sums = np.full((self.n_variants, len(texts), 2), np.nan)
         with self._workers() as executor:
-            scored = executor.map_items(self._scored, self._batches(texts, progress))
+            scored = executor.map_shards(self._scored, self._batches(texts, progress))
             for batch, found in scored:
                 sums[:, [span.text for span in batch.spans]] = found
         place = {text: index for index, text in enumerate(texts)}

@@ -1,4 +1,4 @@
-"""Load an export as a model: plain transformers or peft read its weights, and no hook of ours runs."""
+"""Load an export as a model: plain transformers or peft read its weights, and vectors are added as others add them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from pathlib import Path
 from onesense.debias.export.control_vector import FILE_NAME, install_control_vectors, read_control_vectors
 from onesense.debias.export.copies import copy_of, quiet_peft
 from onesense.debias.export.kinds import ExportKind
+from onesense.debias.export.neuronpedia_vector import install_vectors, read_vectors
+from onesense.debias.export.steering_spec import FILE_NAME as STEERING_FILE
+from onesense.debias.export.steering_spec import install_steering, read_steering
 from onesense.errors import FormatError
 from onesense.model.language_model import LanguageModel
 from onesense.model.load import load_model
@@ -20,7 +23,7 @@ def load_artefact(
     Args:
         folder: The export's folder.
         kind: What it holds.
-        base: The model that it was made from; needed for an adapter and for a control vector, and left as it is.
+        base: The model that it was made from; needed for an adapter and for vectors, and left as it is.
         dtype: Number format of plain weights.
         device: Where plain weights go.
 
@@ -39,6 +42,12 @@ def load_artefact(
     copy.name = folder.name
     if kind is ExportKind.GGUF:
         install_control_vectors(copy, read_control_vectors(folder / FILE_NAME))
+        return copy
+    if kind is ExportKind.VLLM:
+        install_steering(copy, read_steering(folder / STEERING_FILE, copy.d_model))
+        return copy
+    if kind is ExportKind.NEURONPEDIA:
+        install_vectors(copy, read_vectors(folder))
         return copy
     return _adapted(copy, folder)
 

@@ -12,15 +12,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
+from onesense.debias.export.constant import adding, constant_of, install, why_not_constant
 from onesense.errors import FormatError, IncompatibleError
 from onesense.model.hook_points import HookPoint
 from onesense.model.language_model import LanguageModel
-from onesense.model.positions import Positions
-from onesense.steer.edit import Operation
 from onesense.steer.intervention import Intervention
-from onesense.steer.where import EVERYWHERE, Where
 
 FILE_NAME = "control-vector.gguf"
 _PREFIX = "direction."
@@ -36,17 +34,9 @@ def why_no_control_vector(model: LanguageModel, interventions: Sequence[Interven
             return f"{one.point} is not the output of a block"
         if _block(one.point) < 1:
             return f"{one.point} is before block 1, and llama.cpp rejects direction.0"
-        for edit in one.edits:
-            if edit.operation is not Operation.DIRECTION_ADD:
-                return (
-                    f"feature {edit.feature} is edited by {edit.operation}, which is not a constant direction"
-                )
-            if edit.where == EVERYWHERE or (edit.where == Where() and not model.special_ids):
-                continue
-            return (
-                f"feature {edit.feature} is not edited at every position (special tokens included), and llama.cpp "
-                "adds the vector everywhere"
-            )
+        reason = why_not_constant(model, one, "llama.cpp adds the vector")
+        if reason is not None:
+            return reason
     return None
 
 
@@ -59,13 +49,10 @@ def control_vectors(model: LanguageModel, interventions: Sequence[Intervention])
     reason = why_no_control_vector(model, interventions)
     if reason is not None:
         raise IncompatibleError(f"The recipe is no control vector: {reason}.", hint=_HINT)
-    zero = torch.zeros(1, 1, model.d_model, device=model.device)
-    line = torch.zeros(1, 1, dtype=torch.long, device=model.device)
-    here = Positions(line, torch.ones_like(line, dtype=torch.bool), line, line[0] + 1, prompt_known=True)
     vectors: dict[int, Tensor] = {}
     for one in interventions:
         block = _block(one.point)
-        added = one(zero, here)[0, 0].to(torch.float32).cpu()
+        added = constant_of(model, one)
         vectors[block] = vectors[block] + added if block in vectors else added
     return dict(sorted(vectors.items()))
 
@@ -112,15 +99,7 @@ def read_control_vectors(path: Path) -> dict[int, Tensor]:
 def install_control_vectors(model: LanguageModel, vectors: Mapping[int, Tensor]) -> None:
     """Add the vectors to the outputs of a model's blocks for good, as llama.cpp does; for a copy only."""
     for block, vector in vectors.items():
-        module: nn.Module = model.resolve(HookPoint(block, "hook_resid_post")).module
-        constant = vector.to(device=model.device, dtype=model.dtype)
-
-        def add(_module: nn.Module, _args: object, output: object, constant: Tensor = constant) -> object:
-            if isinstance(output, tuple):
-                return (output[0] + constant, *output[1:])
-            return output + constant  # type: ignore[operator]
-
-        module.register_forward_hook(add)
+        install(model, HookPoint(block, "hook_resid_post"), adding(vector))
 
 
 def _block(point: HookPoint) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,7 +23,9 @@ from onesense.debias.export.manifest import (
     hashes,
 )
 from onesense.debias.export.model_card import model_card
+from onesense.debias.export.neuronpedia_vector import why_no_vector
 from onesense.debias.export.projection import why_not_foldable
+from onesense.debias.export.steering_spec import why_no_steering_spec
 from onesense.debias.export.texts import (
     ExportText,
     TextSettings,
@@ -43,6 +45,13 @@ from onesense.store.provenance import package_versions
 from onesense.text.corpus import text_identity
 
 _SHOWN = 5
+_TESTS: Mapping[ExportKind, Callable[[LanguageModel, Sequence[Intervention]], str | None]] = {
+    ExportKind.PROJECTION: why_not_foldable,
+    ExportKind.GGUF: why_no_control_vector,
+    ExportKind.VLLM: why_no_steering_spec,
+    ExportKind.NEURONPEDIA: why_no_vector,
+}
+"""Why a recipe cannot be of a kind; any recipe can be a LoRA."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,12 +87,13 @@ class ExportSettings:
     """How to export.
 
     Attributes:
-        how: ``auto``, ``projection``, ``merged``, ``lora`` or ``gguf``.
+        how: ``auto``, ``projection``, ``merged``, ``lora``, ``gguf``, ``vllm`` or ``neuronpedia``.
         distillation: How a LoRA is fitted.
         text: What a LoRA is fitted to and every export measured on.
         prompts: Texts where the edits act most; None for the occupations and gender facts of the tuning split.
         audit: What to measure of the artefact itself; None for no audit.
         force: Whether to go on with another model or dictionary than the recipe was made for.
+        model_id: Neuronpedia's name of the model, for ``neuronpedia``; None for the model's short name.
     """
 
     how: str = AUTO
@@ -92,6 +102,7 @@ class ExportSettings:
     prompts: Sequence[str] | None = None
     audit: AuditSettings | None = None
     force: bool = False
+    model_id: str | None = None
 
     def __post_init__(self) -> None:
         if self.how not in WAYS:
@@ -143,7 +154,9 @@ def export_model(
     prompts = default_prompts() if settings.prompts is None else settings.prompts
     prompt_text = read_prompts(model, () if kind.exact else prompts, rows=fitted.prompt_rows)
     with atomic_folder(folder) as temporary:
-        work = Work(model, interventions, text, prompt_text, fitted, stages)
+        work = Work(
+            model, interventions, text, prompt_text, fitted, stages, _label(recipe), settings.model_id
+        )
         distilled = write_artefact(kind, work, temporary)
         # Measured on what was written, read back, and not on what was in memory.
         artefact = load_artefact(temporary, kind, model, dtype=_dtype(model), device=str(model.device))
@@ -185,7 +198,7 @@ def choose_kind(how: str, model: LanguageModel, interventions: Sequence[Interven
         reason = why_not_foldable(model, interventions)
         return ExportKind.MERGED if reason is not None else ExportKind.PROJECTION
     kind = ExportKind(how)
-    test = {ExportKind.PROJECTION: why_not_foldable, ExportKind.GGUF: why_no_control_vector}.get(kind)
+    test = _TESTS.get(kind)
     reason = None if test is None else test(model, interventions)
     if reason is not None:
         raise IncompatibleError(
@@ -247,6 +260,11 @@ def _fitting(distilled: Distilled, settings: DistillationSettings, prompts: Expo
         first_block=distilled.first_block,
         prompts=sum(len(batch.ids) for batch in prompts.fit),
     )
+
+
+def _label(recipe: Recipe) -> str:
+    features = dict.fromkeys(edit.feature for part in recipe.parts for edit in part.edits)
+    return " ".join(recipe.note.split()) or f"onesense: features {', '.join(map(str, features))}"
 
 
 def _dtype(model: LanguageModel) -> str:

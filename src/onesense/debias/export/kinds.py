@@ -9,23 +9,31 @@ class ExportKind(StrEnum):
     """A kind of artefact.
 
     ``projection``: plain weights with projections folded in, exact. ``merged``: plain weights with a distilled
-    LoRA merged in. ``lora``: the adapter by itself. ``gguf``: a control vector for llama.cpp, exact.
+    LoRA merged in. ``lora``: the adapter by itself. ``gguf``: a control vector for llama.cpp, exact. ``vllm``: a
+    steering spec for vLLM by way of interp-engine, exact. ``neuronpedia``: vectors to upload to Neuronpedia, exact.
     """
 
     PROJECTION = "projection"
     MERGED = "merged"
     LORA = "lora"
     GGUF = "gguf"
+    VLLM = "vllm"
+    NEURONPEDIA = "neuronpedia"
 
     @property
     def exact(self) -> bool:
         """Whether the artefact computes what the recipe's hooks compute, up to rounding."""
-        return self in (ExportKind.PROJECTION, ExportKind.GGUF)
+        return self not in (ExportKind.MERGED, ExportKind.LORA)
 
     @property
     def plain_weights(self) -> bool:
         """Whether the folder is a model by itself."""
         return self in (ExportKind.PROJECTION, ExportKind.MERGED)
+
+    @property
+    def hooked(self) -> bool:
+        """Whether other software adds the edits to activations, so that transformers needs hooks for them."""
+        return self in (ExportKind.GGUF, ExportKind.VLLM, ExportKind.NEURONPEDIA)
 
 
 AUTO = "auto"

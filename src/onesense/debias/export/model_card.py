@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from onesense.debias.export.control_vector import FILE_NAME
 from onesense.debias.export.kinds import ExportKind
 from onesense.debias.export.manifest import AuditedMetric, Interval, Manifest
+from onesense.debias.export.steering_spec import FILE_NAME as STEERING_FILE
 from onesense.model.demo_model import DEMO_DESCRIPTION, DEMO_NAME
 from onesense.steer.recipe import Recipe
 
@@ -53,6 +54,7 @@ def model_card(manifest: Manifest, recipe: Recipe) -> str:
         operations=sorted({edit.operation.value for part in recipe.parts for edit in part.edits}),
         lines=_lines(manifest),
         control_vector=FILE_NAME,
+        steering=STEERING_FILE,
     )
 
 

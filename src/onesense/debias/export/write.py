@@ -9,7 +9,10 @@ from pathlib import Path
 from onesense.debias.export.control_vector import FILE_NAME, control_vectors, write_control_vectors
 from onesense.debias.export.distillation import DistillationSettings, Distilled, distil
 from onesense.debias.export.kinds import ExportKind
+from onesense.debias.export.neuronpedia_vector import neuronpedia_vectors, write_vectors
 from onesense.debias.export.projection import fold_projections
+from onesense.debias.export.steering_spec import FILE_NAME as STEERING_FILE
+from onesense.debias.export.steering_spec import steering_specs, write_steering
 from onesense.debias.export.texts import ExportText
 from onesense.engine.stages import Stages
 from onesense.model.language_model import LanguageModel
@@ -27,6 +30,8 @@ class Work:
         text: Ordinary text.
         prompts: Texts whose last position counts.
         settings: How a LoRA is fitted.
+        label: What people read of it elsewhere.
+        model_id: Neuronpedia's name of the model; None for its short name.
         stages: Told about progress.
     """
 
@@ -36,6 +41,8 @@ class Work:
     prompts: ExportText
     settings: DistillationSettings
     stages: Stages
+    label: str = "onesense"
+    model_id: str | None = None
 
 
 def write_artefact(kind: ExportKind, work: Work, folder: Path) -> Distilled | None:
@@ -52,6 +59,13 @@ def write_artefact(kind: ExportKind, work: Work, folder: Path) -> Distilled | No
     if kind is ExportKind.GGUF:
         vectors = control_vectors(work.model, work.interventions)
         write_control_vectors(work.model, vectors, folder / FILE_NAME)
+        return None
+    if kind is ExportKind.VLLM:
+        write_steering(steering_specs(work.model, work.interventions), folder / STEERING_FILE)
+        return None
+    if kind is ExportKind.NEURONPEDIA:
+        bodies = neuronpedia_vectors(work.model, work.interventions, model_id=work.model_id, label=work.label)
+        write_vectors(bodies, folder)
         return None
     distilled = distil(work.model, work.interventions, work.text, work.prompts, work.settings, work.stages)
     if kind is ExportKind.LORA:

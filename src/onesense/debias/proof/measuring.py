@@ -16,6 +16,7 @@ from onesense.debias.controls.calibrate import Calibrated
 from onesense.debias.divergence import KlMeter
 from onesense.debias.proof.equal_cost import at_equal_cost
 from onesense.debias.proof.variants import IDENTITY, Variant
+from onesense.engine.executor import Executor
 from onesense.engine.stages import Stages
 from onesense.errors import ConfigurationError
 from onesense.model.language_model import LanguageModel
@@ -41,6 +42,7 @@ class EqualTerms:
         seed: Of everything that is drawn.
         stages: Told about progress.
         scored: What an audit measured of the unedited model and of recipes; it is not measured again.
+        executor: Where benchmarks are measured; None: here.
     """
 
     model: LanguageModel
@@ -50,6 +52,7 @@ class EqualTerms:
     seed: int
     stages: Stages
     scored: Scored | None = None
+    executor: Executor | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,6 +114,7 @@ def measure_variants(
                 progress,
                 earlier=earlier,
                 unchanged=_unchanged(scorer, variants, readings),
+                executor=terms.executor,
             )
     return MeasuredVariants(found[0].kl if target is None else target, variants, found, measured, effects[1:])
 

@@ -30,6 +30,7 @@ from onesense.debias.proof.variants import (
     sanity_variants,
 )
 from onesense.debias.results import Proof
+from onesense.engine.executor import Executor
 from onesense.engine.stages import Silent, Stages
 from onesense.errors import NotFoundError
 from onesense.model.language_model import LanguageModel
@@ -60,6 +61,7 @@ def prove(
     settings: ProofSettings | None = None,
     scored: Scored | None = None,
     stages: Stages | None = None,
+    executor: Executor | None = None,
 ) -> Proof:
     """Compare a recipe with other ways of changing the model as much, on data that nothing was tuned on.
 
@@ -76,6 +78,7 @@ def prove(
         settings: Which controls, on what.
         scored: What an audit of the recipe measured (``Audit.scored``): the proof is the same with and without it.
         stages: Told about progress.
+        executor: Where benchmarks are measured; None: here. Results do not depend on it.
 
     Raises:
         ConfigurationError: The recipe changes nothing, or has an edit without a strength; firing rates are missing.
@@ -95,7 +98,7 @@ def prove(
             drawn = random_variants(model, recipe, known, densities, draws=settings.draws, seed=settings.seed)
     texts = settings.calibration or calibration_requests(model, passages=_PASSAGES, tokens=_TOKENS)
     meter = KlMeter(model, texts)
-    terms = EqualTerms(model, meter, settings.target_kl, found.data, settings.seed, stages, scored)
+    terms = EqualTerms(model, meter, settings.target_kl, found.data, settings.seed, stages, scored, executor)
     folder = Path(run_folder)
     named = measure_variants(
         terms, folder / "controls", variants, found.read, title="controls", target=settings.target_kl

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,10 +11,13 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from onesense.bias.audit import AuditSettings, audit
-from onesense.errors import ConfigurationError, NotFoundError
+from onesense.errors import ConfigurationError, NotFoundError, OnesenseError
 from onesense.report.audit_files import AUDIT_PAGE, write_audit_files
 from onesense.steer.recipe import Recipe
+from onesense.store.catalog import Catalog, match_expression
+from onesense.store.feature_columns import search_features
 from onesense.store.progress import RecordedStages
+from onesense.web.feature_tables import reading
 from onesense.web.pages import Pages, View, json_answer
 from onesense.web.run_command import command_again
 from onesense.web.run_details import facts, files
@@ -24,7 +28,9 @@ from onesense.web.work import Job
 pages = Pages()
 
 _MADE_FROM = ("inputs", "seeds")
-_EXAMPLES = ("garden", "she her", "nurse", "king")
+# Some of these stand under the search box: the first that the run's features are found by.
+_EXAMPLES = ("she her", "garden", "nurse", "mother", "king", "music", "family", "food", "school", "color")
+_EXAMPLES_SHOWN = 4
 
 
 class AuditRequest(BaseModel):
@@ -69,7 +75,7 @@ def runs(uses: Uses) -> View:
     data = {
         "sections": sections,
         "searched": None if searched is None else {"id": searched["id"], "name": searched["name"]},
-        "examples": list(_EXAMPLES),
+        "examples": [] if searched is None else _examples(uses, searched["id"]),
         "running": sum(one["state"] == RunState.RUNNING for one in listed),
         "count": len(listed),
     }
@@ -118,6 +124,21 @@ def start_audit(asked: AuditRequest, uses: Uses) -> JSONResponse:
         return {"address": f"/runs/{_id_of(uses, wanted.folder)}/audit", "notes": list(found.result.notes)}
 
     return json_answer({"job": uses.queue.submit("audit", wanted.title, work).id})
+
+
+def _examples(uses: Service, run: str) -> list[str]:
+    """Words that find something among the features of a run; none where it cannot be read just now."""
+    try:
+        with reading(uses.workspace.run(run)) as catalog:
+            found = (word for word in _EXAMPLES if _finds(catalog, word))
+            return list(islice(found, _EXAMPLES_SHOWN))
+    except OnesenseError:
+        return []
+
+
+def _finds(catalog: Catalog, word: str) -> bool:
+    expression = match_expression(word)
+    return expression is not None and len(search_features(catalog, expression)) > 0
 
 
 def _id_of(uses: Service, folder: Path) -> str:
