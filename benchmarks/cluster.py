@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +33,11 @@ _STOP_AFTER = 2
 
 
 class _Told:
-    """Calls a function once, in the middle of a stage."""
+    """Calls a function once, in the middle of the stage that a cluster does, and takes that stage's time."""
 
     def __init__(self, then: Callable[[], None] | None) -> None:
         self._then = then
+        self.seconds = 0.0
 
     def stage(self, title: str, unit: str) -> AbstractContextManager[Callable[[int, int | None], None]]:  # noqa: ARG002
         """See ``Stages``."""
@@ -44,20 +45,22 @@ class _Told:
 
     @contextmanager
     def _stage(self, title: str) -> Iterator[Callable[[int, int | None], None]]:
-        steps = 0
+        steps, shared = 0, title.startswith(("Contexts", "Scoring"))
 
         def progress(_done: int, _total: int | None) -> None:
             nonlocal steps
             steps += 1
-            if self._then is not None and steps == _STOP_AFTER and title.startswith(("Contexts", "Scoring")):
+            if self._then is not None and steps == _STOP_AFTER and shared:
                 self._then()
                 self._then = None
 
+        began = time.perf_counter()
         yield progress
+        self.seconds += time.perf_counter() - began if shared else 0.0
 
 
-def run(command: str, folder: Path, tokens: int, executor: Any, then: Callable[[], None] | None) -> None:
-    """Run a command of onesense.
+def run(command: str, folder: Path, tokens: int, executor: Any, then: Callable[[], None] | None) -> float:
+    """Run a command of onesense; seconds of the stage that a cluster does.
 
     Args:
         command: ``extract`` or ``audit``.
@@ -81,10 +84,11 @@ def run(command: str, folder: Path, tokens: int, executor: Any, then: Callable[[
         contexts = ContextSettings(max_tokens=tokens, windows_per_shard=SHARD_WINDOWS)
         wanted = ExtractSettings(contexts=contexts, check=False, dtype="float32")
         extract(model, dictionary, folder, wanted, stages=stages, executor=executor)
-        return
+        return stages.seconds
     recipe = make_recipe(model, [EditGroup(dictionary, [Edit.plain(999, -4.0)])])
     chosen = AuditSettings(benchmarks=_BENCHMARKS, draws=200)
     audit(model, folder, recipe=recipe, settings=chosen, stages=stages, executor=executor)
+    return stages.seconds
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -219,7 +223,7 @@ def compare(command: str, tokens: int, work: Path) -> bool:
         print(f"{command:8} {where:28} {same} of {len(expected)} files the same", flush=True)
 
     for where, lose in (("two nodes", False), ("two nodes, one lost", True)):
-        with nodes(1, 1) as (cluster, added), RayExecutor("auto", threads=1) as executor:
+        with nodes(1, 1) as (cluster, added), closing(RayExecutor("auto", threads=1)) as executor:
             then = (lambda: cluster.remove_node(added[1], allow_graceful=False)) if lose else None
             run(command, work / f"{command}-{where}", tokens, executor, then)
         tell(where)
@@ -233,16 +237,14 @@ def compare(command: str, tokens: int, work: Path) -> bool:
 
 
 def speed(tokens: int, work: Path) -> tuple[float, float]:
-    """Seconds that one and two workers take for the same text, after a first part that loads everything."""
+    """Seconds of the contexts pass with one and with two workers, after a first part that loads everything."""
     from onesense.engine.ray_executor import RayExecutor
 
     times = []
     for workers in (1, 2):
-        with nodes(*[1] * workers) as _, RayExecutor("auto", threads=1) as executor:
+        with nodes(*[1] * workers) as _, closing(RayExecutor("auto", threads=1)) as executor:
             run("extract", work / f"warm-{workers}", SHARD_WINDOWS * 127 * 2 * workers, executor, None)
-            began = time.perf_counter()
-            run("extract", work / f"speed-{workers}", tokens, executor, None)
-            times.append(time.perf_counter() - began)
+            times.append(run("extract", work / f"speed-{workers}", tokens, executor, None))
     return times[0], times[1]
 
 
@@ -265,7 +267,7 @@ def main() -> int:
         from onesense.engine.ray_executor import RayExecutor
 
         then = (lambda: end_host("onesense-b")) if asked.lose else None
-        with RayExecutor(f"{_HOSTS['onesense-a']}:{_PORT}", threads=1) as executor:
+        with closing(RayExecutor(f"{_HOSTS['onesense-a']}:{_PORT}", threads=1)) as executor:
             run(asked.child, asked.folder, asked.tokens, executor, then)
         return 0
     equal = True

@@ -13,6 +13,7 @@ import os
 import sys
 import tempfile
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,7 +59,7 @@ def measured(workers: int, shards: int, work: Path) -> float:
     """Seconds of a command with so many workers, from the first part to the last file."""
     from onesense.engine.ray_executor import RayExecutor
 
-    with nodes(*[1] * workers), RayExecutor("auto", threads=1) as executor:
+    with nodes(*[1] * workers), closing(RayExecutor("auto", threads=1)) as executor:
         began = time.perf_counter()
         run("extract", work / f"{workers}-{shards}", shards * SHARD_WINDOWS * _WINDOW, executor, None)
         return time.perf_counter() - began

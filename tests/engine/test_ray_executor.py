@@ -4,36 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
+import socket
 import time
-from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from ray import cloudpickle
 
-from engine.ray_nodes import ray_nodes
 from onesense.engine.choose import open_executor
 from onesense.engine.executor import LocalExecutor, Shard, plan_shards
 from onesense.engine.ray_executor import RayExecutor
 from onesense.errors import ConfigurationError, ExecutionError, NumericalError, StorageError
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
-    # The workers' Python does not find the tests.
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    with ray_nodes(1, 1) as cluster:
-        yield cluster
-    cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
-
-
-@pytest.fixture
-def executor(cluster: Any) -> Iterator[RayExecutor]:
-    with RayExecutor("auto", threads=1) as executor:
-        yield executor
 
 
 class Squares:
@@ -116,24 +99,27 @@ def test_arrays_go_through_the_storage_and_leave_nothing_there(cluster: Any, tmp
     def column(number: int) -> dict[str, Any]:
         return {"column": np.full(5, number, dtype=np.float64)}
 
-    with RayExecutor("auto", threads=1, storage=f"file://{tmp_path}/shared") as executor:
+    with closing(RayExecutor("auto", threads=1, storage=f"file://{tmp_path}/shared")) as executor:
         found = list(executor.map_shards(column, range(6)))
     assert [float(one["column"][0]) for one in found] == [0, 1, 2, 3, 4, 5]
-    assert not list(tmp_path.rglob("*.safetensors*"))
+    assert not [path for path in (tmp_path / "shared").rglob("*") if path.is_file()]
 
 
 def test_a_storage_that_machines_do_not_reach_is_named(cluster: Any, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     place = f"{tmp_path}/file/below"
     with (
-        RayExecutor("auto", threads=1, storage=place) as executor,
+        closing(RayExecutor("auto", threads=1, storage=place)) as executor,
         pytest.raises(StorageError, match="cannot be written to"),
     ):
         list(executor.map_shards(lambda number: {"x": np.zeros(1)}, range(2)))
 
 
 def test_a_worker_that_no_machine_has_room_for_is_refused(cluster: Any) -> None:
-    with RayExecutor("auto", threads=64) as executor, pytest.raises(ExecutionError, match="64 free cores"):
+    with (
+        closing(RayExecutor("auto", threads=64)) as executor,
+        pytest.raises(ExecutionError, match="64 free cores"),
+    ):
         list(executor.map_shards(str, range(2)))
 
 
@@ -158,3 +144,29 @@ def test_ray_that_is_missing_or_old_is_refused(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("onesense.engine.ray_cluster.metadata.version", lambda name: "2.51.1")
     with pytest.raises(ConfigurationError, match="too old"):
         RayExecutor("auto")
+
+
+def test_an_address_where_nobody_answers_is_told_before_ray_tries_for_minutes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("ray.init", lambda **_: pytest.fail("Ray was asked"))
+    with pytest.raises(ConfigurationError, match=f"no Ray cluster at `127.0.0.1:{port}`"):
+        RayExecutor(f"127.0.0.1:{port}")
+
+
+def test_results_of_work_that_ends_early_do_not_stay_in_the_storage(cluster: Any, tmp_path: Path) -> None:
+    def column(number: int) -> dict[str, Any]:
+        if number == 3:
+            raise NumericalError("NaN in part 3.")
+        return {"column": np.zeros(5)}
+
+    place = tmp_path / "shared"
+    with (
+        closing(RayExecutor("auto", threads=1, storage=str(place))) as executor,
+        pytest.raises(NumericalError),
+    ):
+        list(executor.map_shards(column, range(8)))
+    assert not [path for path in place.rglob("*") if path.is_file()]

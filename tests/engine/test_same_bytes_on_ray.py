@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 import string
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -16,14 +15,12 @@ import pytest
 import torch
 from ray import cloudpickle
 
-from engine.ray_nodes import ray_nodes
 from onesense.bias import audit as audit_module
 from onesense.bias.audit import AuditSettings, audit
 from onesense.bias.benchmark import Item, ScoredBenchmark, Split
 from onesense.bias.metric import Direction, Metric, Role, mean_of, ratio
 from onesense.bias.scoring.requests import Request, Score, Scorer
 from onesense.engine.executor import Executor
-from onesense.engine.ray_executor import RayExecutor
 from onesense.engine.stages import Silent, Stages
 from onesense.errors import IncompatibleError
 from onesense.features.contexts import ContextSettings
@@ -147,20 +144,6 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Given:
     return Given(
         load_model(str(folder / "model")), load_dictionary(path=folder / "sae"), str(folder / "documents")
     )
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    with ray_nodes(1, 1) as cluster:
-        yield cluster
-    cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
-
-
-@pytest.fixture
-def executor(cluster: Any) -> Iterator[Executor]:
-    with RayExecutor("auto", threads=1) as executor:
-        yield executor
 
 
 def _contents(folder: Path) -> dict[str, str]:

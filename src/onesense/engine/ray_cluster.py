@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
+import socket
 from collections.abc import Iterable
 from importlib import metadata
 from typing import Any
@@ -16,7 +18,8 @@ from onesense.errors import ConfigurationError
 LOCAL = "local"
 _OLDEST = (2, 52)  # token authentication; CVE-2025-62593 is mended there
 _HERE = "127.0.0.1"
-_SECONDS_TO_REACH = 30
+_SECONDS_TO_ANSWER = 5
+_HOST_AND_PORT = re.compile(r"(.+):(\d{1,5})")
 
 
 class Cluster:
@@ -142,7 +145,7 @@ def _connect(address: str) -> bool:
         if address == LOCAL:
             ray.init(num_cpus=os.cpu_count(), include_dashboard=False, _node_ip_address=_HERE, **quiet)
         else:
-            os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", str(_SECONDS_TO_REACH))
+            _require_answer(address)
             ray.init(address=address, **quiet)
     except Exception as error:
         raise ConfigurationError(
@@ -150,3 +153,15 @@ def _connect(address: str) -> bool:
             hint="Start one (RAY_AUTH_MODE=token ray start --head), give host:port, or --ray local.",
         ) from error
     return True
+
+
+def _require_answer(address: str) -> None:
+    """Ray itself takes minutes to say that nobody is there.
+
+    Raises:
+        OSError: Nobody answers.
+    """
+    named = _HOST_AND_PORT.fullmatch(address)
+    if named and "//" not in address:
+        with socket.create_connection((named[1].strip("[]"), int(named[2])), _SECONDS_TO_ANSWER):
+            return

@@ -10,8 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Any, Self, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from onesense.engine.ray_cluster import LOCAL, Cluster
 from onesense.engine.ray_worker import Answer, sent
@@ -102,7 +101,8 @@ class RayExecutor:
             ExecutionError: A part killed the workers that tried it, or no machine has room for a worker.
             OnesenseError: What the function raised first, in whichever part.
         """
-        work = self._cluster.hand_out(sent(function, self._storage))
+        sending = sent(function, self._storage)
+        work = self._cluster.hand_out(sending)
         line, workers = _Line(iter(shards)), self._workers
         running: dict[Any, Any] = {}  # answer to come: actor
         looked = float("-inf")
@@ -126,6 +126,8 @@ class RayExecutor:
             self._cluster.dismiss(busy)
             for worker in busy:
                 del workers[worker]
+            if self._storage is not None:
+                self._storage.clear(sending.name)
 
     def evaluate(self, function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
         """See ``Executor``."""
@@ -136,14 +138,6 @@ class RayExecutor:
         self._cluster.dismiss(self._workers)
         self._workers.clear()
         self._cluster.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _hire(self, workers: dict[Any, int | None], running: dict[Any, Any]) -> None:
         """One worker for each set of cores, those of machines that came meanwhile too."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 import sys
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
@@ -25,7 +25,7 @@ class SentFunction:
 
     Attributes:
         pickled: The function; models and dictionaries in it are addresses.
-        name: Of this function, from its bytes.
+        name: Of this call; no other has it.
         versions: Of the software that it was planned with.
         storage: Where arrays go; None for the cluster's memory.
     """
@@ -48,8 +48,7 @@ def sent(function: Callable[[Any], Any], storage: SharedStorage | None) -> SentF
     """Make a function ready to be sent."""
     from ray import cloudpickle
 
-    pickled = cloudpickle.dumps(function)
-    return SentFunction(pickled, hashlib.sha256(pickled).hexdigest()[:24], software(), storage)
+    return SentFunction(cloudpickle.dumps(function), uuid.uuid4().hex, software(), storage)
 
 
 def software() -> dict[str, str]:

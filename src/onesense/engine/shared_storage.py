@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,6 +80,11 @@ class SharedStorage:
                 hint="Every machine must reach it and may write to it; check the address, the space, the keys.",
             ) from error
         return stored
+
+    def clear(self, folder: str) -> None:
+        """Take away all that was put below a name; what is not there, or cannot be, is left."""
+        with suppress(Exception):  # each file system raises what it likes, and the work is done
+            self._files.rm(f"{self._root}/{folder}", recursive=True)
 
     def get(self, stored: Stored) -> dict[str, NDArray[Any]]:
         """Read arrays and take them away.
