@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -238,26 +237,22 @@ class _Plan:
 
     def results(self, work: _ShardWork, executor: Executor) -> Iterator[tuple[_Task, dict[str, Floats]]]:
         """The columns of every shard in order; those that are not there are measured and kept."""
-        tasks = list(self.tasks())
-        begun: deque[int] = deque()
-
-        def missing() -> Iterator[_Task]:
-            elsewhere: dict[int, range] = {}
-            for task in tasks:
-                if self.run.read_shard(task.kept) is not None:
-                    continue
-                if task.reading not in elsewhere:
-                    elsewhere[task.reading] = self.earlier.shards(self.readings[task.reading], self.scorer)
-                begun.append(task.kept)
-                yield replace(task, known=self.earlier.read(elsewhere[task.reading], task.shard))
-
-        measured = executor.map_shards(work, missing())
-        for task in tasks:
-            tensors = self.run.read_shard(task.kept)
+        there = [(task, self.run.read_shard(task.kept)) for task in self.tasks()]
+        measured = executor.map_shards(work, self._missing(task for task, found in there if found is None))
+        for task, found in there:
+            tensors = found
             if tensors is None:
                 tensors = next(measured)
-                self.run.write_shard(begun.popleft(), tensors)
+                self.run.write_shard(task.kept, tensors)
             yield task, tensors
+
+    def _missing(self, tasks: Iterable[_Task]) -> Iterator[_Task]:
+        """Tasks with what another run has of them."""
+        elsewhere: dict[int, range] = {}
+        for task in tasks:
+            if task.reading not in elsewhere:
+                elsewhere[task.reading] = self.earlier.shards(self.readings[task.reading], self.scorer)
+            yield replace(task, known=self.earlier.read(elsewhere[task.reading], task.shard))
 
 
 def _measure_shard(
