@@ -20,10 +20,11 @@ import torch
 
 from benchmarks.memory import in_child, peak_extra_megabytes
 from benchmarks.timing import Ratio, Side, interleave, report
-from onesense.features.context_accumulator import ContextShape
-from onesense.features.context_pass import ContextPass, median_norm
+from onesense.features.context_pass import ContextPass, ShardPart
+from onesense.features.context_reading import median_norms
 from onesense.features.context_shards import plan_batches, window_table
 from onesense.features.contexts import ContextSettings, collect_contexts
+from onesense.features.feature_parts import FeaturePart
 from onesense.model.capture import capture
 from onesense.model.hook_points import HookPoint
 from onesense.model.language_model import LanguageModel
@@ -38,7 +39,7 @@ L0 = 32
 LAYERS = (9, 15, 21)
 CONTEXT_SIZE = 128
 BATCH_TOKENS = ContextSettings().batch_tokens
-SHAPE = ContextShape(D_SAE, top_k=20, bands=6, per_band=8, width=32, seed=0)
+SETTINGS = ContextSettings()
 # The memory part drives a tiny model, so that a million tokens take minutes: what is kept, and so what could
 # grow, is that of a full dictionary. The share of the real model itself does not depend on the text.
 MEMORY_TOKENS = (100_000, 1_000_000)
@@ -103,14 +104,16 @@ def sides(job: Job) -> tuple[Callable[[], object], Callable[[], object]]:
     model, dictionary, windows = job
     table = window_table(windows, n_ids=model.vocab_size)
     batches = list(plan_batches((table.length + 1).tolist(), BATCH_TOKENS))
-    most_norm = 5 * median_norm(model, dictionary.hook_point, windows[:8])
-    work = ContextPass(model, dictionary, SHAPE, most_norm, BATCH_TOKENS)
+    norms = median_norms(model, [dictionary.hook_point], windows[:8])
+    part = FeaturePart(0, 0, dictionary.d_sae)
+    most_norm = {point: 5 * norm for point, norm in norms.items()}
+    work = ContextPass(model, (dictionary,), (part,), SETTINGS, most_norm)
 
     def bare() -> None:
         for rows in batches:
             capture(model, batch_windows(model, [windows[row] for row in rows]), [dictionary.hook_point])
 
-    return bare, lambda: work(table)
+    return bare, lambda: work(ShardPart(0, table, part))
 
 
 def growing_documents(tokens: int, per_document: int = 500) -> Iterator[Document]:

@@ -171,7 +171,7 @@ def test_equals_an_exhaustive_search(text, top_k, bands, per_band, width, seed, 
         if len(values):
             assert statistics["mean"][feature] == pytest.approx(values.mean(), rel=1e-12)
             assert statistics["variance"][feature] == pytest.approx(values.var(), rel=1e-12, abs=1e-15)
-        assert (statistics["histogram"][feature] == np.histogram(values, edges)[0]).all()
+        assert (whole.moments.histogram[feature] == np.histogram(values, edges)[0]).all()
         check_slots(text, feature, width, arrays, "top", (feature,), expected_top(text, feature, top_k))
         for band, want in enumerate(expected_sample(text, feature, shape)):
             check_slots(text, feature, width, arrays, "sample", (feature, band), want)
@@ -347,7 +347,7 @@ def test_extreme_activations_fall_into_the_outer_bins() -> None:
     assert octaves_of(np.array([1e-30, 2**-12, 1.0, 2**20, 1e30])).tolist() == [-12, -12, 0, 19, 19]
     text = Text([Window(0, 0, [1, 2, 3])], [np.array([[1e-30], [1.0], [1e30]], np.float32)])
     whole = collected(text, ContextShape(1, 1, 3, 2, 3, 0), per_shard=1, batch=3)
-    histogram = whole.statistics()["histogram"][0]
+    histogram = whole.moments.histogram[0]
     assert histogram[0] == 1
     assert histogram[-1] == 1
     assert histogram.sum() == 3

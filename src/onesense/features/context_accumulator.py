@@ -182,14 +182,13 @@ class ContextAccumulator(_Tables):
         self.count_tokens(seen=seen, counted=counted, outliers=outliers)
 
     def statistics(self) -> Arrays:
-        """Count, mean, population variance, maximum and histogram of each feature's firings; token totals."""
-        count, mean, m2, maximum, histogram = self.moments
+        """Count, mean, population variance and maximum of each feature's firings; token totals."""
+        count, mean, m2, maximum, _ = self.moments
         return {
             "count": count,
             "mean": mean,
             "variance": m2 / np.maximum(count, 1),
             "maximum": maximum,
-            "histogram": histogram,
             "tokens": np.array([self.tokens_counted], np.int64),
             "tokens_seen": np.array([self.tokens_seen], np.int64),
             "outliers": np.array([self.outliers], np.int64),
@@ -201,7 +200,7 @@ class ContextAccumulator(_Tables):
         arrange(self.sample)
 
     def block(self, start: int, stop: int) -> Arrays:
-        """The contexts of some features as arrays for a file.
+        """Contexts and histograms of some features as arrays for a file.
 
         The strongest stand by activation, then position in the text. A sample stands by its random priority,
         so that its first m are a sample of m. Free places have length 0.
@@ -217,6 +216,7 @@ class ContextAccumulator(_Tables):
         for name, array in sample.items():
             by_table = array.reshape(stop - start, shape.bands, shape.per_band, *array.shape[2:])
             arrays[name] = by_table[rows, tables]
+        arrays["histogram"] = self.moments.histogram[start:stop]
         return arrays
 
 

@@ -101,6 +101,11 @@ def _mix(word: Any) -> Any:
     return word ^ (word >> np.uint64(31))
 
 
+def feature_seed(seed: int, first: int) -> int:
+    """The seed with which feature 0 of a part draws what feature ``first`` draws with ``seed``."""
+    return (seed + first * int(_GOLDEN)) % 2**64
+
+
 @compiled
 def firing_priority(seed: Any, feature: Any, key: Any) -> Any:
     """A uniform 64-bit number for one firing, the same whoever computes it."""

@@ -18,6 +18,7 @@ from onesense.store.run_folder import RunFolder
 STATISTICS = "stats"
 FEATURES_PER_BLOCK = 256
 _BLOCKS_IN_MEMORY = 4
+_LAYOUT = 2  # of the files: 1 had the histograms among the statistics
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,7 +52,7 @@ def block_name(block: int) -> str:
 
 
 def write_contexts(run: RunFolder, accumulator: ContextAccumulator, identity: Arrays) -> None:
-    """Write blocks of contexts, then the statistics, whose presence says that all is there.
+    """Write all that is known of all features.
 
     Args:
         run: Where to.
@@ -61,12 +62,36 @@ def write_contexts(run: RunFolder, accumulator: ContextAccumulator, identity: Ar
     Raises:
         StorageError: The disk is full, read-only or out of reach.
     """
+    write_blocks(run, accumulator, first=0)
+    write_statistics(run, accumulator.statistics(), accumulator.shape.bands, identity)
+
+
+def write_blocks(run: RunFolder, accumulator: ContextAccumulator, *, first: int) -> None:
+    """Write contexts and histograms of neighbouring features, block by block.
+
+    Args:
+        run: Where to.
+        accumulator: All the text, merged, for features from ``first`` on.
+        first: A feature with which a block begins.
+
+    Raises:
+        StorageError: The disk is full, read-only or out of reach.
+    """
     n = accumulator.shape.n_features
     accumulator.arrange()
-    for block, start in enumerate(range(0, n, FEATURES_PER_BLOCK)):
-        run.write_result(block_name(block), accumulator.block(start, min(start + FEATURES_PER_BLOCK, n)))
-    layout = np.array([FEATURES_PER_BLOCK, accumulator.shape.bands], np.int64)
-    run.write_result(STATISTICS, {**accumulator.statistics(), **identity, "layout": layout})
+    for start in range(0, n, FEATURES_PER_BLOCK):
+        block = accumulator.block(start, min(start + FEATURES_PER_BLOCK, n))
+        run.write_result(block_name((first + start) // FEATURES_PER_BLOCK), block)
+
+
+def write_statistics(run: RunFolder, statistics: Arrays, bands: int, identity: Arrays) -> None:
+    """Write what there is of every feature, whose presence says that all blocks are there.
+
+    Raises:
+        StorageError: The disk is full, read-only or out of reach.
+    """
+    layout = np.array([FEATURES_PER_BLOCK, bands, _LAYOUT], np.int64)
+    run.write_result(STATISTICS, {**statistics, **identity, "layout": layout})
 
 
 def all_blocks(run: RunFolder) -> bool:
@@ -87,7 +112,6 @@ class Contexts:
         mean: Mean activation over the firings, float64 [d_sae]; 0 where there are none.
         variance: Population variance over the firings, float64 [d_sae].
         maximum: Largest activation, float32 [d_sae].
-        histogram: Firings by bin of ``bands.histogram_edges``, int64 [d_sae, N_BINS].
         tokens_counted: Tokens that count (not BOS, special, padding, or outlying): what a density is out of.
         tokens_seen: Tokens of the text, those that do not count included.
         outliers: Tokens left out because the norm of their activation is outlying.
@@ -102,11 +126,12 @@ class Contexts:
             self.mean: NDArray[np.float64] = statistics["mean"]
             self.variance: NDArray[np.float64] = statistics["variance"]
             self.maximum: NDArray[np.float32] = statistics["maximum"]
-            self.histogram: NDArray[np.int64] = statistics["histogram"]
             self.tokens_counted, self.tokens_seen, self.outliers = (
                 int(statistics[name][0]) for name in ("tokens", "tokens_seen", "outliers")
             )
-            self._per_block, self.n_bands = (int(number) for number in statistics["layout"])
+            self._per_block, self.n_bands, layout = (int(number) for number in statistics["layout"])
+            if layout != _LAYOUT:
+                raise ValueError(f"layout {layout}")
         except (KeyError, ValueError, IndexError) as error:
             raise FormatError(
                 f"{run.result_path(STATISTICS)} does not hold context statistics ({error}).",
@@ -174,7 +199,17 @@ class Contexts:
     def band_counts(self, feature: int) -> NDArray[np.int64]:
         """Firings in each band, [n_bands]: what a sample's contexts stand for."""
         feature = self._checked(feature)
-        return band_counts(self.histogram[feature], float(self.maximum[feature]), self.n_bands)
+        return band_counts(self.histogram(feature), float(self.maximum[feature]), self.n_bands)
+
+    def histogram(self, feature: int) -> NDArray[np.int64]:
+        """Firings of a feature by bin of ``bands.histogram_edges``, [N_BINS].
+
+        Raises:
+            NotFoundError: There is no such feature.
+        """
+        block, row = divmod(self._checked(feature), self._per_block)
+        counts: NDArray[np.int64] = self._block(block)["histogram"][row]
+        return counts
 
     def _checked(self, feature: int) -> int:
         if not 0 <= feature < self.n_features:

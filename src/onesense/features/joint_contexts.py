@@ -19,9 +19,9 @@ from onesense.features.context_accumulator import (
     ShardAccumulator,
     token_dtype,
 )
+from onesense.features.context_settings import ContextSettings
 from onesense.features.context_shards import limit_tokens, plan_batches, window_table
 from onesense.features.context_store import STATISTICS, Contexts, all_blocks, write_contexts
-from onesense.features.contexts import ContextSettings
 from onesense.features.firings import FiringList
 from onesense.model.capture import capture
 from onesense.model.language_model import LanguageModel

@@ -58,7 +58,7 @@ def promoted(
 
 def histogram(contexts: Contexts, feature: int) -> dict[str, list[float]]:
     """Firings by activation, on a logarithmic scale: the bins between the smallest and the largest."""
-    counts, edges = contexts.histogram[feature], histogram_edges()
+    counts, edges = contexts.histogram(feature), histogram_edges()
     used = np.flatnonzero(counts)
     if not len(used):
         return {"edges": [], "counts": []}
