@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from onesense.engine.executor import Executor
 from onesense.engine.stages import Silent, Stages
 from onesense.errors import ConfigurationError
-from onesense.features.contexts import Contexts, ContextSettings, collect_contexts
+from onesense.features.contexts import Contexts, ContextSettings, collect_contexts_together
+from onesense.features.decoder_rows import DecoderRows
 from onesense.features.lens import LensDtype, LensStatistics, lens_statistics
 from onesense.model.dtype import resolve_dtype
 from onesense.model.language_model import LanguageModel
@@ -30,6 +31,7 @@ from onesense.text.corpus import Document, read_documents, text_identity
 
 LensConvention = Literal["folded", "raw"]
 LENS = "lens"
+_FEATURES_PER_WORD = 1_000  # how often progress of the catalogue is told
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,32 +110,77 @@ def extract(
     stages: Stages | None = None,
     executor: Executor | None = None,
 ) -> Extraction:
-    """Extract every feature of a dictionary.
+    """Extract every feature of a dictionary; see ``extract_together``."""
+    return extract_together(model, [(dictionary, run_folder)], settings, stages=stages, executor=executor)[0]
 
-    An interrupted call goes on where it stopped and ends in the same bytes.
+
+def extract_together(
+    model: LanguageModel,
+    wanted: Sequence[tuple[Dictionary, Path | str]],
+    settings: ExtractSettings | None = None,
+    *,
+    stages: Stages | None = None,
+    executor: Executor | None = None,
+) -> list[Extraction]:
+    """Extract every feature of some dictionaries, reading the text once for all of them.
+
+    An interrupted call goes on where it stopped and ends in the same bytes. What a dictionary gets does not depend
+    on the others.
 
     Args:
         model: The model, in float32 where the lens is to be exact.
-        dictionary: Its dictionary.
-        run_folder: Where results go; made if it does not exist.
+        wanted: Its dictionaries, each with the folder where results go; made if it does not exist.
         settings: What to extract.
         stages: Told about progress.
         executor: Where text is read; None: here. Results do not depend on it.
 
     Raises:
-        SelfCheckError: The dictionary does not fit the model, and ``force`` is off.
-        IncompatibleError: The folder holds another run.
+        ConfigurationError: Two dictionaries share a folder.
+        SelfCheckError: A dictionary does not fit the model, and ``force`` is off.
+        IncompatibleError: A folder holds another run.
         LockedError: Another process writes there.
-        OnesenseError: See ``lens_statistics`` and ``collect_contexts``.
+        OnesenseError: See ``lens_statistics`` and ``collect_contexts_together``.
     """
     settings = settings or ExtractSettings()
     stages = stages or Silent()
     vocabulary = (
         model.vocabulary() if model.tokenizer is not None else [str(i) for i in range(model.vocab_size)]
     )
-    check = _check(model, dictionary, settings, stages)
-    run = RunFolder.create_or_resume(
-        run_folder,
+    if len({Path(folder).resolve() for _, folder in wanted}) < len(wanted):
+        raise ConfigurationError(
+            "Two dictionaries would write into one run folder.", hint="Give each dictionary once."
+        )
+    checks = [_check(model, dictionary, settings, stages) for dictionary, _ in wanted]
+    runs = [
+        _open_run(model, dictionary, folder, settings, check)
+        for (dictionary, folder), check in zip(wanted, checks, strict=True)
+    ]
+    with ExitStack() as locks:
+        for run in runs:
+            locks.enter_context(run.lock())
+        pairs = [(dictionary, run) for (dictionary, _), run in zip(wanted, runs, strict=True)]
+        lenses = [_lens(model, dictionary, run, settings, stages) for dictionary, run in pairs]
+        contexts: Sequence[Contexts | None] = [None] * len(pairs)
+        if settings.with_contexts:
+            contexts = _contexts(model, pairs, settings, stages, executor)
+        extractions = [
+            Extraction(run, lens, own, _sparsity(dictionary, own), check, vocabulary)
+            for (dictionary, run), lens, own, check in zip(pairs, lenses, contexts, checks, strict=True)
+        ]
+        for extraction in extractions:
+            _write_catalog(extraction, model, stages)
+    return extractions
+
+
+def _open_run(
+    model: LanguageModel,
+    dictionary: Dictionary,
+    folder: Path | str,
+    settings: ExtractSettings,
+    check: SelfCheck | None,
+) -> RunFolder:
+    return RunFolder.create_or_resume(
+        folder,
         command="extract",
         configuration=_configuration(model, dictionary, settings, check),
         provenance=provenance(
@@ -143,15 +190,6 @@ def extract(
             seeds=settings.contexts.seed,
         ),
     )
-    with run.lock():
-        lens = _lens(model, dictionary, run, settings, stages)
-        contexts = (
-            _contexts(model, dictionary, run, settings, stages, executor) if settings.with_contexts else None
-        )
-        sparsity = _sparsity(dictionary, contexts)
-        extraction = Extraction(run, lens, contexts, sparsity, check, vocabulary)
-        _write_catalog(extraction, model)
-    return extraction
 
 
 def write_original_json(extraction: Extraction, path: Path) -> None:
@@ -197,9 +235,8 @@ def _lens(
     if run.has_result(LENS):
         return LensStatistics.from_tensors(run.read_result(LENS))
     with stages.stage("Logit lens", "features") as progress:
-        rows = dictionary.decoder_rows(torch.arange(dictionary.d_sae))
         statistics = lens_statistics(
-            rows,
+            DecoderRows(dictionary),
             unembedding(model, convention=settings.lens),
             k=settings.top_k,
             dtype=settings.lens_dtype,
@@ -211,20 +248,18 @@ def _lens(
 
 def _contexts(
     model: LanguageModel,
-    dictionary: Dictionary,
-    run: RunFolder,
+    wanted: Sequence[tuple[Dictionary, RunFolder]],
     settings: ExtractSettings,
     stages: Stages,
     executor: Executor | None,
-) -> Contexts:
+) -> list[Contexts]:
     reader = model.copy_as(resolve_dtype(settings.dtype, model.device))
     documents: Iterator[Document] = read_documents(settings.text, field=settings.text_field)
     with stages.stage(f"Contexts in {str(reader.dtype).removeprefix('torch.')}", "tokens") as progress:
-        return collect_contexts(
+        return collect_contexts_together(
             reader,
-            dictionary,
+            wanted,
             documents,
-            run,
             settings=settings.contexts,
             executor=executor,
             progress=progress,
@@ -239,8 +274,9 @@ def _sparsity(dictionary: Dictionary, contexts: Contexts | None) -> NDArray[np.f
     return np.full(dictionary.d_sae, np.nan)
 
 
-def _write_catalog(extraction: Extraction, model: LanguageModel) -> None:
+def _write_catalog(extraction: Extraction, model: LanguageModel, stages: Stages) -> None:
     lens, contexts = extraction.lens, extraction.contexts
+    density = None if contexts is None else contexts.density
     spelled = (
         model.token_strings(range(model.vocab_size)) if model.tokenizer is not None else extraction.vocabulary
     )
@@ -252,7 +288,7 @@ def _write_catalog(extraction: Extraction, model: LanguageModel) -> None:
             skewness=float(lens.skewness[feature]),
             kurtosis=float(lens.kurtosis[feature]),
             sparsity=float(extraction.sparsity[feature]),
-            density=None if contexts is None else float(contexts.density[feature]),
+            density=None if density is None else float(density[feature]),
             max_activation=None if contexts is None else float(contexts.maximum[feature]),
             top_tokens=[spelled[token] for token in lens.top_ids[feature]],
             bottom_tokens=[spelled[token] for token in lens.bottom_ids[feature]],
@@ -260,10 +296,18 @@ def _write_catalog(extraction: Extraction, model: LanguageModel) -> None:
         for feature in range(lens.n_features)
     )
     catalog = Catalog(extraction.run.catalog_path)
-    try:
-        catalog.replace_features(rows)
-    finally:
-        catalog.close()
+    with stages.stage("Catalogue", "features") as progress, closing(catalog):
+        catalog.replace_features(_told(rows, progress, lens.n_features))
+
+
+def _told(
+    rows: Iterable[FeatureRow], progress: Callable[[int, int | None], None], total: int
+) -> Iterator[FeatureRow]:
+    for number, row in enumerate(rows):
+        yield row
+        if number % _FEATURES_PER_WORD == 0:
+            progress(number, total)
+    progress(total, total)
 
 
 def _number(value: float) -> float | None:

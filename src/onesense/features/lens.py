@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
 import torch
@@ -130,8 +130,21 @@ class LensStatistics:
         return [vocabulary[token] for token in ids]
 
 
+class Rows(Protocol):
+    """A matrix that gives a few of its rows when it is asked: a tensor, or one that stays on disk."""
+
+    @property
+    def shape(self) -> Sequence[int]:
+        """Rows and columns."""
+        ...
+
+    def __getitem__(self, rows: slice, /) -> Tensor:
+        """Some neighbouring rows."""
+        ...
+
+
 def lens_statistics(
-    decoder: Tensor,
+    decoder: Rows,
     W_U: Tensor,
     *,
     k: int = 10,
@@ -146,7 +159,7 @@ def lens_statistics(
     number of threads.
 
     Args:
-        decoder: ``W_dec`` ``[d_sae, d_model]``, rows in the model's own units.
+        decoder: ``W_dec`` ``[d_sae, d_model]``, rows in the model's own units; asked for a few at a time.
         W_U: ``[d_model, vocab]``, see :func:`onesense.model.unembedding.unembedding`.
         k: Tokens kept at each end.
         dtype: Number format of the product. ``bfloat16`` is several times faster where the CPU has matrix
@@ -255,8 +268,8 @@ def _standardization(decoder: Tensor, lens: _Lens) -> tuple[NDArray[np.float32],
     return scale.numpy(), offset.float().numpy()
 
 
-def _check_arguments(decoder: Tensor, W_U: Tensor, *, k: int, dtype: str, tile_rows: int) -> None:
-    if decoder.ndim != 2 or W_U.ndim != 2 or decoder.shape[1] != W_U.shape[0]:
+def _check_arguments(decoder: Rows, W_U: Tensor, *, k: int, dtype: str, tile_rows: int) -> None:
+    if len(decoder.shape) != 2 or W_U.ndim != 2 or decoder.shape[1] != W_U.shape[0]:
         raise IncompatibleError(
             f"A decoder {list(decoder.shape)} does not fit an unembedding {list(W_U.shape)}.",
             hint="The dictionary was made for another model: [d_sae, d_model] must meet [d_model, vocab].",

@@ -8,6 +8,7 @@ from enum import StrEnum
 from torch import Tensor
 
 from onesense.errors import IncompatibleError, NumericalError
+from onesense.sae.large_tensors import row_parts
 from onesense.sae.origin import Origin
 
 
@@ -83,15 +84,17 @@ def _check_shapes(tensors: Mapping[str, Tensor], origin: Origin) -> None:
 
 
 def _check_finite(name: str, tensor: Tensor, origin: Origin) -> None:
-    if tensor.isfinite().all():
-        return
-    place = [int(index) for index in (~tensor.isfinite()).nonzero()[0]]
-    what = (
-        f"dimension {place[0]}"
-        if name == "b_dec"
-        else f"feature {place[-1] if name == 'W_enc' else place[0]}"
-    )
-    raise NumericalError(
-        f"{name} of {origin.label} holds NaN or infinity, first at {what}.",
-        hint="The file is damaged, or its training diverged; download or train it again.",
-    )
+    for first, rows in row_parts(tensor):
+        if rows.isfinite().all():
+            continue
+        place = [int(index) for index in (~rows.isfinite()).nonzero()[0]]
+        place[0] += first
+        what = (
+            f"dimension {place[0]}"
+            if name == "b_dec"
+            else f"feature {place[-1] if name == 'W_enc' else place[0]}"
+        )
+        raise NumericalError(
+            f"{name} of {origin.label} holds NaN or infinity, first at {what}.",
+            hint="The file is damaged, or its training diverged; download or train it again.",
+        )

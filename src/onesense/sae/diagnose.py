@@ -20,6 +20,7 @@ USUAL_CAUSES = (
 # Sparsities to try where a dictionary does not say its own.
 _USUAL_K = (16, 32, 64, 128)
 _ROWS_PER_STEP = 512
+_LATENTS_PER_STEP = 2**26  # of a wide dictionary, fewer rows: 256 MiB of float32
 
 
 class Reading(NamedTuple):
@@ -45,10 +46,14 @@ def measure(dictionary: Dictionary, activations: Tensor) -> ReconstructionMetric
     """
     metrics = ReconstructionMetrics(dictionary.d_sae)
     with torch.no_grad():
-        for rows in torch.split(activations, _ROWS_PER_STEP):
+        for rows in torch.split(activations, _rows_per_step(dictionary.d_sae)):
             latents = dictionary.encode(rows)
             metrics.update(dictionary.target(rows), dictionary.decode(latents, rows), latents)
     return metrics
+
+
+def _rows_per_step(d_sae: int) -> int:
+    return min(_ROWS_PER_STEP, max(_LATENTS_PER_STEP // d_sae, 1))
 
 
 def read_as(cause: str, dictionary: Dictionary, activations: Tensor) -> Reading:

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from onesense.sae.large_tensors import row_parts
+
 
 @dataclass(frozen=True, slots=True)
 class Origin:
@@ -53,7 +55,8 @@ def fingerprint(tensors: Mapping[str, Tensor], rule: str) -> str:
     """SHA-256 over tensors (as float32) and rule, 64 hex digits; the same whatever the file format."""
     digest = hashlib.sha256(rule.encode())
     for name in sorted(tensors):
-        values = tensors[name].detach().to(device="cpu", dtype=torch.float32).contiguous()
-        digest.update(f"{name} {tuple(values.shape)}".encode())
-        digest.update(values.reshape(-1).view(torch.uint8).numpy().data)
+        digest.update(f"{name} {tuple(tensors[name].shape)}".encode())
+        for _, rows in row_parts(tensors[name].detach()):
+            values = rows.to(device="cpu", dtype=torch.float32).contiguous()
+            digest.update(values.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

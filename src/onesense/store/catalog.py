@@ -7,7 +7,6 @@ was killed in a transaction and resumed ends with the same database as one that 
 from __future__ import annotations
 
 import difflib
-import hashlib
 import json
 import math
 import re
@@ -24,6 +23,7 @@ from onesense.store.candidates import COLUMNS as CANDIDATE_COLUMNS
 from onesense.store.candidates import SORT_COLUMNS as CANDIDATE_SORT_COLUMNS
 from onesense.store.candidates import CandidateRow, read_candidate, stored_candidate
 from onesense.store.catalog_connection import open_reader, open_writer
+from onesense.store.incoming_rows import incoming_rows, unchanged
 from onesense.store.sqlite_errors import sqlite_errors, stored_list
 
 SORT_COLUMNS = (
@@ -126,8 +126,10 @@ class Catalog:
         Raises:
             StorageError: The disk is full; the old features are still there.
         """
-        values = sorted((_storable(row) for row in rows), key=lambda value: int(value[0]))
-        with self.transaction() as connection:
+        with (
+            self.transaction() as connection,
+            incoming_rows(connection, "features", _COLUMNS, map(_storable, rows)) as values,
+        ):
             if unchanged(connection, "features", _COLUMNS, values) and _is_searchable(connection):
                 return
             connection.execute("DELETE FROM features")
@@ -314,29 +316,6 @@ def match_expression(query: str) -> str | None:
             quoted = stem.replace('"', '""')
             sides[-1].append(f'"{quoted}"{"*" if not held and word != stem else ""}')
     return " OR ".join(" ".join(phrases) for phrases in sides if phrases) or None
-
-
-def unchanged(
-    connection: sqlite3.Connection, table: str, columns: Sequence[str], values: Sequence[tuple[Any, ...]]
-) -> bool:
-    """Whether a table holds just these rows; notes their digest where it does not.
-
-    Args:
-        connection: In a transaction.
-        table: The table.
-        columns: Its columns, in the order of the values; the rows are in the order of the first ones.
-        values: The rows.
-    """
-    digest = hashlib.sha256(json.dumps(values, allow_nan=False).encode("ascii")).hexdigest()
-    noted = connection.execute("SELECT value FROM facts WHERE name = ?", (f"{table}_sha256",)).fetchone()
-    if noted is not None and str(noted[0]) == digest:
-        order = ", ".join(columns[:2])
-        found = connection.execute(f"SELECT {', '.join(columns)} FROM {table} ORDER BY {order}")
-        # the digest tells what was written; SQLite does not notice a bit that flips within a row
-        if [tuple(row) for row in found] == list(values):
-            return True
-    connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (f"{table}_sha256", digest))
-    return False
 
 
 def _is_searchable(connection: sqlite3.Connection) -> bool:

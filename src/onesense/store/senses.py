@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from onesense.store.catalog import Catalog, check_range, check_sort, unchanged, well_formed
+from onesense.store.catalog import Catalog, check_range, check_sort, well_formed
+from onesense.store.incoming_rows import unchanged
 from onesense.store.sqlite_errors import stored_list
 
 

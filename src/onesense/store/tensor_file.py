@@ -47,6 +47,7 @@ _NUMPY_CODES = {
 }
 _CODES_TO_NUMPY = {code: np.dtype(name) for name, code in _NUMPY_CODES.items()}
 _CHUNK_BYTES = 16 * 1024 * 1024
+_MAPPED_FROM = 2**28  # bytes
 
 
 def tensor_file_chunks(tensors: Tensors, metadata: Mapping[str, str] | None = None) -> list[memoryview]:
@@ -168,9 +169,19 @@ def _chunks(data: Array) -> Iterator[memoryview]:
 
 
 def _read_checked(path: Path) -> tuple[dict[str, Any], Array]:
-    """Header and data section of a file that the safetensors package has found sound."""
+    """Header and data section of a file that the safetensors package has found sound.
+
+    Those of a large file are a mapping of it: what is never looked at is never read, and what was looked at need not
+    stay in memory.
+    """
     try:
-        raw = np.fromfile(path, dtype=np.uint8)
+        large = path.stat().st_size >= _MAPPED_FROM
+        # A private mapping: what a caller changes stays in memory.
+        raw = (
+            np.memmap(path, np.uint8, mode="c").view(np.ndarray)
+            if large
+            else np.fromfile(path, dtype=np.uint8)
+        )
         with safetensors.safe_open(path, framework="np") as opened:
             opened.keys()
     except FileNotFoundError as error:
