@@ -66,10 +66,10 @@ def test_the_estimate_is_held_to(tmp_path: Path) -> None:
 def test_more_takes_more(demo_model: LanguageModel, changes: dict[str, object], part: str) -> None:
     dictionary = load_dictionary(release="demo", sae_id="blocks.15.hook_resid_post")
     usual = ExtractSettings(dtype="float32")
-    less = estimate_memory(demo_model, dictionary, usual)
-    more = estimate_memory(demo_model, dictionary, replace(usual, **changes))  # type: ignore[arg-type]
+    less = estimate_memory(demo_model, [dictionary], usual)
+    more = estimate_memory(demo_model, [dictionary], replace(usual, **changes))  # type: ignore[arg-type]
     assert getattr(more, part) > getattr(less, part)
-    without = estimate_memory(demo_model, dictionary, replace(usual, with_contexts=False))
+    without = estimate_memory(demo_model, [dictionary], replace(usual, with_contexts=False))
     assert without.contexts == without.activations == 0
 
 

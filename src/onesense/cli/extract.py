@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +12,10 @@ import typer
 from onesense.cli import options
 
 if TYPE_CHECKING:
+    from onesense.config import Settings
+    from onesense.engine.stages import Stages
     from onesense.features.extract import Extraction
+    from onesense.sae.dictionary import Dictionary
 
 _SHOWN = 5
 
@@ -20,8 +24,8 @@ def extract_command(
     model: options.Model = None,
     model_name: options.ModelName = None,
     sae_release: options.SaeRelease = None,
-    sae_id: options.SaeId = None,
-    sae_path: options.SaePath = None,
+    sae_id: options.SaeIds = None,
+    sae_path: options.SaePaths = None,
     layer: options.Layer = None,
     output_file: Annotated[
         Path | None,
@@ -56,17 +60,18 @@ def extract_command(
     ray_storage: options.RayStorage = None,
     quiet: options.Quiet = False,
 ) -> None:
-    """Say of every feature what it promotes, how its logits are spread, and where it fires."""
-    from onesense.cli.choice import choose, layer_disagreement, tell_dictionary
-    from onesense.cli.console import Bars, note, warn
+    """Say of every feature what it promotes, how its logits are spread, and where it fires.
+
+    Several dictionaries of a model are read in one pass over the text, each into a run folder of its own.
+    """
+    from onesense.cli.choice import DEMO, choose, named_dictionaries, tell_dictionary
+    from onesense.cli.console import note
     from onesense.config import load_settings
-    from onesense.store.progress import RecordedStages
-    from onesense.store.run_folder import folder_name
 
     settings = load_settings(
         model_name=model_name,
         sae_release=sae_release,
-        sae_id=sae_id,
+        sae_id=sae_id[0] if sae_id else None,
         layer=layer,
         top_activations_file=output_file,
         run_folder=run_folder,
@@ -74,11 +79,18 @@ def extract_command(
         dtype=dtype,
         device=device,
     )
-    choice = choose(settings, positional_model=model, sae_path=sae_path)
+    ids, paths = sae_id or [], sae_path or []
+    name = model or settings.model_name or DEMO
+    if len(ids) > 1 or len(paths) > 1:
+        _refuse_one_file(settings.top_activations_file)
+        dictionaries = named_dictionaries(name, settings, ids, paths)
+    else:
+        path = paths[0] if paths else None
+        dictionaries = [choose(settings, positional_model=model, sae_path=path).load()]
 
     from onesense.engine.choose import open_executor
     from onesense.features.contexts import ContextSettings
-    from onesense.features.extract import ExtractSettings, extract, write_original_json
+    from onesense.features.extract import ExtractSettings, extract_together, write_original_json
     from onesense.features.extract_memory import estimate_memory, require_memory
     from onesense.model.load import load_model
     from onesense.model.tokens import describe_bos
@@ -97,31 +109,69 @@ def extract_command(
         check=check,
         force=force,
     )
-    dictionary = choice.load()
+    for dictionary in dictionaries:
+        _tell_of_another_layer(dictionary, settings)
+    loaded = load_model(name, dtype="float32", device=settings.device)
+    note(f"Model {loaded.name} ({loaded.family}, {loaded.n_layers} layers); {describe_bos(loaded)}")
+    for dictionary in dictionaries:
+        tell_dictionary(dictionary)
+    memory = estimate_memory(loaded, dictionaries, chosen)
+    note(f"This takes {memory}")
+    require_memory(memory, force=force)
+    folders = _folders(settings.run_folder, loaded.name, dictionaries)
+    wanted = list(zip(dictionaries, folders, strict=True))
+    with closing(open_executor(ray, storage=ray_storage, device=loaded.device.type)) as executor:
+        found = extract_together(loaded, wanted, chosen, stages=_recorded(folders, quiet), executor=executor)
+    if settings.top_activations_file is not None:
+        write_original_json(found[0], settings.top_activations_file)
+    for extraction in found:
+        _show(extraction)
+        note(f"Run folder: {extraction.run.path}")
+    if settings.top_activations_file is not None:
+        note(f"Results saved to '{settings.top_activations_file}'")
+
+
+def _refuse_one_file(path: Path | None) -> None:
+    from onesense.errors import ConfigurationError
+
+    if path is not None:
+        raise ConfigurationError(
+            "One file cannot hold the tables of several dictionaries.",
+            hint="Leave --output-file (TOP_ACTIVATIONS_FILE) out, or extract them one by one.",
+        )
+
+
+def _tell_of_another_layer(dictionary: Dictionary, settings: Settings) -> None:
+    from onesense.cli.choice import layer_disagreement
+    from onesense.cli.console import warn
+
     _, disagreement = layer_disagreement(dictionary, settings, None)
     if disagreement:
         warn(
             f"Layer {settings.layer} was given, but the dictionary was trained at {dictionary.hook_point}: "
             "extraction reads it there."
         )
-    loaded = load_model(choice.model, dtype="float32", device=settings.device)
-    note(f"Model {loaded.name} ({loaded.family}, {loaded.n_layers} layers); {describe_bos(loaded)}")
-    tell_dictionary(dictionary)
-    memory = estimate_memory(loaded, dictionary, chosen)
-    note(f"This takes {memory}")
-    require_memory(memory, force=force)
-    folder = settings.run_folder or Path("onesense-runs") / folder_name(
-        "extract", loaded.name, dictionary.origin.label
-    )
-    stages = RecordedStages(Bars(quiet=quiet), folder)
-    with closing(open_executor(ray, storage=ray_storage, device=loaded.device.type)) as executor:
-        extraction = extract(loaded, dictionary, folder, chosen, stages=stages, executor=executor)
-    if settings.top_activations_file is not None:
-        write_original_json(extraction, settings.top_activations_file)
-    _show(extraction)
-    note(f"Run folder: {extraction.run.path}")
-    if settings.top_activations_file is not None:
-        note(f"Results saved to '{settings.top_activations_file}'")
+
+
+def _folders(chosen: Path | None, model: str, dictionaries: Sequence[Dictionary]) -> list[Path]:
+    """A run folder for each dictionary: the chosen one, or below it where there are several."""
+    from onesense.store.run_folder import folder_name
+
+    if chosen is not None and len(dictionaries) == 1:
+        return [chosen]
+    parent = chosen or Path("onesense-runs")
+    return [parent / folder_name("extract", model, one.origin.label) for one in dictionaries]
+
+
+def _recorded(folders: Sequence[Path], quiet: bool) -> Stages:
+    """Progress on the screen, and in every run folder for whoever looks on."""
+    from onesense.cli.console import Bars
+    from onesense.store.progress import RecordedStages
+
+    stages: Stages = Bars(quiet=quiet)
+    for folder in folders:
+        stages = RecordedStages(stages, folder)
+    return stages
 
 
 def _show(extraction: Extraction) -> None:
