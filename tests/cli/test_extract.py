@@ -217,3 +217,46 @@ def test_looking_into_a_run(
     found = onesense("features", "search", '"unbalanced AND (', "--run-folder", tmp_path / "run")
     assert found.code == 0
     assert onesense("features", "search", "x", "--run-folder", tmp_path / "no").code == 3
+
+
+def test_several_dictionaries_in_one_reading(
+    onesense: Run, gpt2_folder: Path, sae_folder: Path, text_file: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(sae_folder, other)
+    weights = load_file(other / "sae_weights.safetensors")
+    save_file({**weights, "b_enc": weights["b_enc"] + 0.5}, other / "sae_weights.safetensors")
+    both = [*flags(gpt2_folder, sae_folder, text_file, tmp_path / "both"), "--sae-path", other]
+    outcome = onesense("extract", *both)
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.count("[64 rows x 7 columns]") == 2
+    folders = sorted((tmp_path / "both/run").iterdir())
+    assert len(folders) == 2
+    assert all(f"Run folder: {folder}" in outcome.err for folder in folders)
+    for name, path in (("one", sae_folder), ("two", other)):
+        onesense("extract", *flags(gpt2_folder, path, text_file, tmp_path / name))
+        alone = RunFolder.open(tmp_path / name / "run")
+        digest = alone.provenance["inputs"]["dictionary"]["fingerprint"]
+        [twin] = [
+            folder
+            for folder in folders
+            if RunFolder.open(folder).provenance["inputs"]["dictionary"]["fingerprint"] == digest
+        ]
+        for result in alone.results():
+            written = alone.result_path(result).read_bytes()
+            assert (twin / f"{result}.safetensors").read_bytes() == written
+    again = onesense("extract", *both)
+    assert (again.code, again.out) == (0, outcome.out)
+
+
+def test_several_dictionaries_do_not_fit_one_file(
+    onesense: Run, gpt2_folder: Path, sae_folder: Path, text_file: Path, tmp_path: Path
+) -> None:
+    one = flags(gpt2_folder, sae_folder, text_file, tmp_path)
+    refused = onesense("extract", *one, "--sae-path", sae_folder, "--output-file", tmp_path / "out.json")
+    assert refused.code == 2
+    assert "--output-file" in refused.err
+    twice = onesense("extract", *one, "--sae-path", sae_folder)
+    assert twice.code == 2
+    assert "Give each dictionary once" in twice.err
+    assert not (tmp_path / "out.json").exists()

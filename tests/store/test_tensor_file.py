@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from onesense.errors import FormatError, NotFoundError, StorageError
+from onesense.store import tensor_file
 from onesense.store.atomic import write_tensors
 from onesense.store.tensor_file import read_metadata, read_tensors
 
@@ -190,3 +191,24 @@ def test_metadata_that_are_null_are_none(tmp_path):
     assert read_metadata(path) == {}
     with pytest.raises(FormatError, match="SHA-256"):
         read_tensors(path, own=True)
+
+
+def test_a_large_file_is_mapped_and_still_checked(path, written, monkeypatch):
+    monkeypatch.setattr(tensor_file, "_MAPPED_FROM", 1)
+    whole = read_tensors(path)
+    assert {name: array.tobytes() for name, array in whole.items()} == {
+        name: np.asarray(array).tobytes() for name, array in read_plain(path, monkeypatch).items()
+    }
+    before = path.read_bytes()
+    for array in whole.values():
+        array[...] = 0
+    assert path.read_bytes() == before
+    path.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
+    with pytest.raises(FormatError):
+        read_tensors(path)
+
+
+def read_plain(path, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(tensor_file, "_MAPPED_FROM", 2**40)
+        return read_tensors(path)

@@ -10,6 +10,7 @@ import torch
 
 from onesense.errors import NumericalError
 from onesense.sae.dictionary import Architecture, Dictionary
+from onesense.sae.large_tensors import row_parts
 from onesense.store.atomic import atomic_folder, write_json, write_tensors
 
 # The version of the folder's layout: readers upgrade whatever is older than 6.0.0 or says nothing.
@@ -64,7 +65,7 @@ def write_saelens(
         for name, tensor in dictionary.tensors().items()
     }
     for name, tensor in tensors.items():
-        if not tensor.isfinite().all():
+        if not all(rows.isfinite().all() for _, rows in row_parts(tensor)):
             raise NumericalError(
                 f"{name} holds values that do not fit {storage_dtype}.", hint="Store it as float32."
             )
