@@ -205,3 +205,25 @@ def test_a_sample_does_not_depend_on_the_part(seed, first, feature, key) -> None
 def test_no_features_at_once_are_refused(wrong) -> None:
     with pytest.raises(ConfigurationError, match="features_at_once"):
         ContextSettings(features_at_once=wrong)
+
+
+def test_another_process_does_the_same_parts(tmp_path) -> None:
+    import pickle
+
+    class Sending(LocalExecutor):
+        """Sends the pass anew for every second part, as a machine does that joins late."""
+
+        in_process = False
+
+        def map_shards(self, function, shards):
+            for number, shard in enumerate(shards):
+                if number % 2 == 0:
+                    sent = pickle.dumps(replace(function, model=None))
+                    there = replace(pickle.loads(sent), model=function.model)  # noqa: S301 - our own
+                yield there(shard)
+
+    for architecture in (Architecture.RELU, Architecture.TOPK):
+        given = {"dictionary": wide_dictionary(architecture), "settings": IN_PARTS}
+        collected(tmp_path / f"here-{architecture}", **given)
+        collected(tmp_path / f"there-{architecture}", **given, executor=Sending())
+        assert files(tmp_path / f"there-{architecture}") == files(tmp_path / f"here-{architecture}")
