@@ -52,6 +52,7 @@ def audit_command(
     seed: options.Seed = None,
     dtype: options.Dtype = None,
     device: options.Device = None,
+    device_map: options.DeviceMap = None,
     force: options.Force = False,
     ray: options.Ray = None,
     ray_storage: options.RayStorage = None,
@@ -64,7 +65,12 @@ def audit_command(
     from onesense.store.progress import RecordedStages
 
     settings = load_settings(
-        model_name=model_name, run_folder=run_folder, seed=seed, dtype=dtype, device=device
+        model_name=model_name,
+        run_folder=run_folder,
+        seed=seed,
+        dtype=dtype,
+        device=device,
+        device_map=device_map,
     )
     from onesense.bias.audit import AuditSettings, audit
     from onesense.bias.scoring.encoded import describe_prefix

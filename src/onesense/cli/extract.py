@@ -51,6 +51,7 @@ def extract_command(
     seed: options.Seed = None,
     dtype: options.Dtype = None,
     device: options.Device = None,
+    device_map: options.DeviceMap = None,
     force: options.Force = False,
     ray: options.Ray = None,
     ray_storage: options.RayStorage = None,
@@ -73,6 +74,7 @@ def extract_command(
         seed=seed,
         dtype=dtype,
         device=device,
+        device_map=device_map,
     )
     choice = choose(settings, positional_model=model, sae_path=sae_path)
 
@@ -104,7 +106,7 @@ def extract_command(
             f"Layer {settings.layer} was given, but the dictionary was trained at {dictionary.hook_point}: "
             "extraction reads it there."
         )
-    loaded = load_model(choice.model, dtype="float32", device=settings.device)
+    loaded = load_model(choice.model, dtype="float32", device=settings.device, device_map=settings.device_map)
     note(f"Model {loaded.name} ({loaded.family}, {loaded.n_layers} layers); {describe_bos(loaded)}")
     tell_dictionary(dictionary)
     memory = estimate_memory(loaded, dictionary, chosen)

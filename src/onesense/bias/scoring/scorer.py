@@ -278,7 +278,7 @@ class ModelScorer:
     def _workers(self) -> Iterator[LocalExecutor]:
         """Plain passes run side by side on a thread each: small products share two cores badly."""
         threads = torch.get_num_threads()
-        plain = self._plain and self.model.device.type == "cpu"
+        plain = self._plain and self.model.device.type == "cpu" and not self.model.offloaded
         layout_of(self.model)  # found out once, before threads ask for it
         try:
             with LocalExecutor(threads if plain else 1) as executor:
