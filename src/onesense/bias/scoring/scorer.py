@@ -261,11 +261,13 @@ class ModelScorer:
         """For each variant and span the divergence from variant 0, [variants, spans]."""
         found = []
         base: Tensor | None = None
+        # Apple's devices have nothing wider.
+        wide = torch.float32 if self.model.device.type == "mps" else torch.float64
         for _, logits in self._passes(batch):
             log_probs = logits.log_softmax(-1)
             base = log_probs if base is None else base
             # Rounding can make a divergence of nothing slightly negative.
-            kl = (base.exp() * (base - log_probs)).sum(-1, dtype=torch.float64).clamp_min(0)
+            kl = (base.exp() * (base - log_probs)).sum(-1, dtype=wide).clamp_min(0)
             found.append(batch.summed(_of_steps(batch, kl)))
         return np.stack(found)
 
@@ -368,7 +370,7 @@ def _logprobs(batch: ScoringBatch, logits: Tensor) -> NDArray[np.float64]:
     tokens = torch.from_numpy(batch.target[batch.scored]).to(logits.device)
     rows = torch.from_numpy(np.searchsorted(batch.nodes, batch.origin[batch.scored])).to(logits.device)
     found = np.zeros((2, len(batch.origin)))
-    found[0, batch.scored] = logits.log_softmax(-1)[rows, tokens].double().cpu().numpy()
+    found[0, batch.scored] = logits.log_softmax(-1)[rows, tokens].cpu().double().numpy()
     found[1, batch.scored] = (logits.argmax(-1)[rows] != tokens).cpu().numpy()
     return found
 
