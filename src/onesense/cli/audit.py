@@ -73,6 +73,7 @@ def audit_command(
         device_map=device_map,
     )
     from onesense.bias.audit import AuditSettings, audit
+    from onesense.bias.audit_memory import estimate_audit_memory
     from onesense.bias.scoring.encoded import describe_prefix
     from onesense.engine.choose import open_executor
     from onesense.steer.recipe import read_recipe
@@ -85,6 +86,9 @@ def audit_command(
     name = model or settings.model_name or DEMO
     loaded = load_to_measure(name, settings)
     note(f"Model {loaded.name} ({loaded.family}, {loaded.n_layers} layers); {describe_prefix(loaded)}")
+    memory = estimate_audit_memory(loaded, recipes, chosen)
+    note(f"This takes {memory}")
+    memory.require(force=force)
     folder = settings.run_folder or Path("onesense-runs") / chosen.folder_name(
         loaded.name, [one.content_hash for one in recipes if one]
     )

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import psutil
-
-from onesense.errors import DeviceError
 from onesense.features.context_accumulator import ContextAccumulator, ContextShape, token_dtype
 from onesense.features.extract import ExtractSettings
 from onesense.model.dtype import resolve_dtype
 from onesense.model.language_model import LanguageModel
+from onesense.model.memory import gigabytes, require_room, weights_in_memory
 from onesense.sae.dictionary import Dictionary
 
 # Python with torch, transformers and numba loaded, and what compiling the kernels takes the first time.
@@ -49,8 +47,8 @@ class MemoryEstimate:
 
     def __str__(self) -> str:
         parts = ("model", "dictionary", "lens", "contexts", "activations")
-        named = ", ".join(f"{name} {_gigabytes(getattr(self, name))}" for name in parts)
-        return f"about {_gigabytes(self.total)} GB of memory at most ({named})"
+        named = ", ".join(f"{name} {gigabytes(getattr(self, name))}" for name in parts)
+        return f"about {gigabytes(self.total)} GB of memory at most ({named})"
 
 
 def estimate_memory(
@@ -65,7 +63,7 @@ def estimate_memory(
     """
     on_cpu = model.device.type == "cpu"
     reading = resolve_dtype(settings.dtype, model.device)
-    weights = sum(one.nbytes for one in {id(p): p for p in model.hf.parameters()}.values())
+    weights = weights_in_memory(model)
     tensors = sum(one.nbytes for one in dictionary.tensors().values())
     copies, contexts, activations = 1.0, 0, 0
     if settings.with_contexts:
@@ -76,7 +74,7 @@ def estimate_memory(
         activations = tokens * widths * reading.itemsize
     return MemoryEstimate(
         libraries=_LIBRARIES,
-        model=int(weights * copies) if on_cpu else 0,
+        model=int(weights * copies),
         dictionary=int(tensors * copies),
         lens=_FLOAT32 * (dictionary.d_sae * dictionary.d_in + 2 * model.vocab_size * model.d_model),
         contexts=contexts,
@@ -90,14 +88,12 @@ def require_memory(estimate: MemoryEstimate, *, force: bool) -> None:
     Raises:
         DeviceError: More is needed than is free, and ``force`` is off.
     """
-    # What the process holds already is part of the estimate.
-    free = psutil.virtual_memory().available + psutil.Process().memory_info().rss
-    if estimate.total > free and not force:
-        raise DeviceError(
-            f"This takes {estimate}; {_gigabytes(free)} GB are free.",
-            hint="Keep fewer contexts (--top-contexts), read in a narrower format (--dtype bfloat16), or go on with "
-            "--force.",
-        )
+    require_room(
+        estimate.total,
+        estimate,
+        hint="Keep fewer contexts (--top-contexts), read in a narrower format (--dtype bfloat16)",
+        force=force,
+    )
 
 
 def _tables(model: LanguageModel, dictionary: Dictionary, settings: ExtractSettings) -> int:
@@ -106,10 +102,6 @@ def _tables(model: LanguageModel, dictionary: Dictionary, settings: ExtractSetti
     whole = ContextAccumulator(one, token_dtype(model.vocab_size)).nbytes
     # A shard's tables, the whole ones, and a shard as it is read or written: never all three at their largest.
     return 2 * whole * dictionary.d_sae
-
-
-def _gigabytes(size: int) -> str:
-    return f"{size / 1e9:.2f}" if size < 10**10 else f"{size / 1e9:.0f}"
 
 
 __all__ = ["MemoryEstimate", "estimate_memory", "require_memory"]

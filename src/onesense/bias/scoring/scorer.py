@@ -33,7 +33,7 @@ from onesense.steer.sampling import Sampling
 
 TOKENS_ON_CPU = 256
 TOKENS_ON_GPU = 4096
-_ROWS_OF_GENERATION = 32
+ROWS_OF_GENERATION = 32
 
 Found = TypeVar("Found")
 
@@ -230,8 +230,8 @@ class ModelScorer:
             rows = [Row(ids, at * samples + i, 0) for at, ids in enumerate(encoded) for i in range(samples)]
             order = sorted(range(len(rows)), key=lambda row: len(rows[row].prompt))
             made = [""] * len(rows)
-            for start in range(0, len(rows), _ROWS_OF_GENERATION):
-                some = order[start : start + _ROWS_OF_GENERATION]
+            for start in range(0, len(rows), ROWS_OF_GENERATION):
+                some = order[start : start + ROWS_OF_GENERATION]
                 found, report = generate_rows(
                     self.model,
                     [rows[row] for row in some],
