@@ -81,7 +81,7 @@ def demo_model() -> LanguageModel:
     return load_model("demo", device="cpu")
 
 
-_NEEDED = {"hub": "the model hub", "cuda": "a CUDA device"}
+_NEEDED = {"hub": "the model hub", "cuda": "a CUDA device", "mps": "an Apple GPU"}
 
 
 def _unexpected(skipped: list[pytest.TestReport]) -> list[str]:

@@ -42,7 +42,7 @@ SAMPLES = {
 def test_the_names_of_the_original_are_kept_and_ours_are_prefixed():
     assert set(ENVIRONMENT_NAMES) == set(Settings.model_fields)
     for field, name in ENVIRONMENT_NAMES.items():
-        ours = field in ("run_folder", "seed", "dtype", "device", "explainer_model")
+        ours = field in ("run_folder", "seed", "dtype", "device", "device_map", "explainer_model")
         assert name == ("ONESENSE_" if ours else "") + field.upper()
 
 

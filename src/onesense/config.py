@@ -43,8 +43,12 @@ ENVIRONMENT_NAMES: Mapping[str, str] = {
     "seed": "ONESENSE_SEED",
     "dtype": "ONESENSE_DTYPE",
     "device": "ONESENSE_DEVICE",
+    "device_map": "ONESENSE_DEVICE_MAP",
 }
 """The environment variable of each setting."""
+
+DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
+"""Ways to spread a model over devices, as accelerate names them."""
 
 _SECRETS = frozenset({"openai_api_key"})
 
@@ -75,6 +79,8 @@ class Settings(BaseSettings):
         seed: Root seed.
         dtype: Precision of the model.
         device: Where the model runs: "auto", "cpu", "cuda", "cuda:1", "mps".
+        device_map: How a model larger than one device is spread: "auto", "balanced", "balanced_low_0",
+            "sequential".
     """
 
     model_config = SettingsConfigDict(
@@ -98,6 +104,7 @@ class Settings(BaseSettings):
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    device_map: Literal["auto", "balanced", "balanced_low_0", "sequential"] | None = None
 
     @field_validator("layer", "feature_to_steer", "seed", "steering_coeff", "steering_temp", mode="before")
     @classmethod

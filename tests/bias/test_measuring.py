@@ -14,8 +14,9 @@ from onesense.bias.benchmark import Item, ScoredBenchmark, Split
 from onesense.bias.benchmarks.kl import KlDivergence
 from onesense.bias.measuring import ITEMS_PER_SHARD, Earlier, Reading, Scored, measure
 from onesense.bias.metric import Direction, Floats, Metric, Role, mean_of, ratio
+from onesense.bias.scoring.prefix_memory import PrefixMemory
 from onesense.bias.scoring.requests import Request, Score, Scorer
-from onesense.bias.scoring.scorer import ModelScorer, PrefixMemory, ScoringSettings
+from onesense.bias.scoring.scorer import ModelScorer, ScoringSettings
 from onesense.model.language_model import LanguageModel
 from onesense.steer.edit import Edit, Operation
 from onesense.steer.intervention import EditGroup

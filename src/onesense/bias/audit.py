@@ -13,7 +13,8 @@ from onesense.bias.evaluate import correct_family, evaluate
 from onesense.bias.measuring import Effect, Measured, Reading, Scored, measure, read_items
 from onesense.bias.results import AuditResult, BenchmarkResult
 from onesense.bias.scoring.encoded import describe_prefix
-from onesense.bias.scoring.scorer import ModelScorer, PrefixMemory, ScoringSettings
+from onesense.bias.scoring.prefix_memory import PrefixMemory
+from onesense.bias.scoring.scorer import ModelScorer, ScoringSettings
 from onesense.bias.suites import chosen, suite
 from onesense.engine.executor import Executor
 from onesense.engine.stages import Silent, Stages

@@ -10,8 +10,9 @@ import numpy as np
 
 from onesense.bias.benchmark import Benchmark, Item, ScoredBenchmark
 from onesense.bias.metric import Floats
+from onesense.bias.scoring.prefix_memory import PrefixMemory
 from onesense.bias.scoring.requests import Scorer
-from onesense.bias.scoring.scorer import ModelScorer, PrefixMemory, ScoringSettings
+from onesense.bias.scoring.scorer import ModelScorer, ScoringSettings
 from onesense.engine.executor import Executor, LocalExecutor, Shard, plan_shards
 from onesense.errors import NotFoundError, OnesenseError
 from onesense.store.run_folder import RunFolder

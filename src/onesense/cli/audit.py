@@ -52,6 +52,7 @@ def audit_command(
     seed: options.Seed = None,
     dtype: options.Dtype = None,
     device: options.Device = None,
+    device_map: options.DeviceMap = None,
     force: options.Force = False,
     ray: options.Ray = None,
     ray_storage: options.RayStorage = None,
@@ -64,9 +65,15 @@ def audit_command(
     from onesense.store.progress import RecordedStages
 
     settings = load_settings(
-        model_name=model_name, run_folder=run_folder, seed=seed, dtype=dtype, device=device
+        model_name=model_name,
+        run_folder=run_folder,
+        seed=seed,
+        dtype=dtype,
+        device=device,
+        device_map=device_map,
     )
     from onesense.bias.audit import AuditSettings, audit
+    from onesense.bias.audit_memory import estimate_audit_memory
     from onesense.bias.scoring.encoded import describe_prefix
     from onesense.engine.choose import open_executor
     from onesense.steer.recipe import read_recipe
@@ -79,6 +86,9 @@ def audit_command(
     name = model or settings.model_name or DEMO
     loaded = load_to_measure(name, settings)
     note(f"Model {loaded.name} ({loaded.family}, {loaded.n_layers} layers); {describe_prefix(loaded)}")
+    memory = estimate_audit_memory(loaded, recipes, chosen)
+    note(f"This takes {memory}")
+    memory.require(force=force)
     folder = settings.run_folder or Path("onesense-runs") / chosen.folder_name(
         loaded.name, [one.content_hash for one in recipes if one]
     )

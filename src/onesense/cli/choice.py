@@ -106,7 +106,7 @@ def load_to_measure(model: str, settings: Settings) -> LanguageModel:
     from onesense.model.load import load_model
 
     dtype = "float32" if settings.dtype == "auto" else settings.dtype
-    return load_model(model, dtype=dtype, device=settings.device)
+    return load_model(model, dtype=dtype, device=settings.device, device_map=settings.device_map)
 
 
 def tell_dictionary(dictionary: Dictionary) -> None:

@@ -126,6 +126,7 @@ def debias_command(
     seed: options.Seed = None,
     dtype: options.Dtype = None,
     device: options.Device = None,
+    device_map: options.DeviceMap = None,
     check: options.Check = True,
     force: options.Force = False,
     ray: options.Ray = None,
@@ -145,6 +146,7 @@ def debias_command(
         seed=seed,
         dtype=dtype,
         device=device,
+        device_map=device_map,
     )
     from onesense.bias.audit import AuditSettings
     from onesense.debias.debias import debias

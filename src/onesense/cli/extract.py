@@ -55,6 +55,7 @@ def extract_command(
     seed: options.Seed = None,
     dtype: options.Dtype = None,
     device: options.Device = None,
+    device_map: options.DeviceMap = None,
     force: options.Force = False,
     ray: options.Ray = None,
     ray_storage: options.RayStorage = None,
@@ -78,6 +79,7 @@ def extract_command(
         seed=seed,
         dtype=dtype,
         device=device,
+        device_map=device_map,
     )
     ids, paths = sae_id or [], sae_path or []
     name = model or settings.model_name or DEMO
@@ -111,7 +113,7 @@ def extract_command(
     )
     for dictionary in dictionaries:
         _tell_of_another_layer(dictionary, settings)
-    loaded = load_model(name, dtype="float32", device=settings.device)
+    loaded = load_model(name, dtype="float32", device=settings.device, device_map=settings.device_map)
     note(f"Model {loaded.name} ({loaded.family}, {loaded.n_layers} layers); {describe_bos(loaded)}")
     for dictionary in dictionaries:
         tell_dictionary(dictionary)

@@ -166,6 +166,7 @@ def interpret_command(
     ] = False,
     seed: options.Seed = None,
     device: options.Device = None,
+    device_map: options.DeviceMap = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Say in words what each feature is, and score the saying."""
@@ -189,6 +190,7 @@ def interpret_command(
         run_folder=run_folder,
         seed=seed,
         device=device,
+        device_map=device_map,
     )
     scores = chosen_scores(score)
     further = {"max_tokens": max_tokens, "concurrency": concurrency, "allow_insecure": allow_insecure}

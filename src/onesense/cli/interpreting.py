@@ -67,6 +67,7 @@ def chosen_source(settings: Settings, word_sets: tuple[Path, ...]) -> RunSource 
         word_sets=word_sets,
         seed=settings.seed,
         device=settings.device,
+        device_map=settings.device_map,
         default=Path("onesense-runs") / folder_name("interpret", table.stem if table else ""),
     )
 

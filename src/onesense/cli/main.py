@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Annotated, NoReturn
 
@@ -109,6 +110,7 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # Threads that spin while they wait make a busy machine several times slower than it need be.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    warnings.showwarning = _showing(warnings.showwarning)
     try:
         code = app(standalone_mode=False)
     except typer.Abort:
@@ -127,6 +129,18 @@ def main() -> None:
     if code == _INTERRUPTED:  # typer makes this of Ctrl-C
         _leave("Interrupted. The same command goes on where it stopped.", _INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _showing(others: Callable[..., None]) -> Callable[..., None]:
+    """Our own warnings are lines for the user; those of libraries are shown as ever."""
+
+    def show(message: Warning | str, category: type[Warning], *place: object, **more: object) -> None:
+        if category.__module__.startswith("onesense."):
+            sys.stderr.write(_printable(f"Warning: {message}") + "\n")
+        else:
+            others(message, category, *place, **more)
+
+    return show
 
 
 def _leave(message: str, code: int) -> NoReturn:

@@ -74,6 +74,15 @@ Device = Annotated[
     str | None,
     typer.Option("--device", help="auto, cpu, cuda, mps. \\[env: ONESENSE_DEVICE]", rich_help_panel=_RUN),
 ]
+DeviceMap = Annotated[
+    str | None,
+    typer.Option(
+        "--device-map",
+        help="Spread a model larger than one device over GPUs, memory and disk: auto, balanced, balanced_low_0, "
+        "sequential. \\[env: ONESENSE_DEVICE_MAP]",
+        rich_help_panel=_RUN,
+    ),
+]
 Text = Annotated[
     str | None,
     typer.Option(

@@ -45,6 +45,7 @@ def train_command(
     seed: options.Seed = None,
     dtype: options.Dtype = None,
     device: options.Device = None,
+    device_map: options.DeviceMap = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Train dictionaries on the model's own activations; the same command resumes."""
@@ -52,7 +53,9 @@ def train_command(
     from onesense.config import load_settings
     from onesense.errors import ConfigurationError
 
-    settings = load_settings(run_folder=run_folder, seed=seed, dtype=dtype, device=device)
+    settings = load_settings(
+        run_folder=run_folder, seed=seed, dtype=dtype, device=device, device_map=device_map
+    )
     if storage_dtype not in ("float32", "float16"):
         raise ConfigurationError(f"`{storage_dtype}` cannot be stored.", hint="Choose float32 or float16.")
     if not hook_point:
@@ -66,7 +69,12 @@ def train_command(
     from onesense.store.progress import RecordedStages
     from onesense.text.corpus import read_documents
 
-    loaded = load_model(model or settings.model_name or "demo", dtype=settings.dtype, device=settings.device)
+    loaded = load_model(
+        model or settings.model_name or "demo",
+        dtype=settings.dtype,
+        device=settings.device,
+        device_map=settings.device_map,
+    )
     points = tuple(HookPoint.parse(name) for name in hook_point)
     plan = TrainingPlan(
         points,
@@ -111,6 +119,7 @@ def check_command(
     text: options.Text = None,
     text_field: options.TextField = "text",
     device: options.Device = None,
+    device_map: options.DeviceMap = None,
     force: options.Force = False,
 ) -> None:
     """Check that a dictionary reconstructs what it should at its hook point."""
@@ -118,7 +127,9 @@ def check_command(
     from onesense.cli.console import warn
     from onesense.config import load_settings
 
-    settings = load_settings(model_name=model_name, sae_release=sae_release, sae_id=sae_id, device=device)
+    settings = load_settings(
+        model_name=model_name, sae_release=sae_release, sae_id=sae_id, device=device, device_map=device_map
+    )
     choice = choose(settings, positional_model=model, sae_path=sae_path)
 
     from onesense.model.load import load_model
@@ -126,7 +137,7 @@ def check_command(
     from onesense.text.corpus import read_documents
 
     dictionary = choice.load()
-    loaded = load_model(choice.model, device=settings.device)
+    loaded = load_model(choice.model, device=settings.device, device_map=settings.device_map)
     documents = read_documents(text, field=text_field) if text else None
     check = self_check(loaded, dictionary, documents, force=force)
     typer.echo(

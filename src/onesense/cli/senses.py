@@ -59,6 +59,7 @@ def measure_command(
     seed: options.Seed = None,
     dtype: options.Dtype = None,
     device: options.Device = None,
+    device_map: options.DeviceMap = None,
     force: options.Force = False,
     ray: options.Ray = None,
     ray_storage: options.RayStorage = None,
@@ -79,6 +80,7 @@ def measure_command(
         seed=seed,
         dtype=dtype,
         device=device,
+        device_map=device_map,
     )
     choice = choose(settings, positional_model=model, sae_path=sae_path)
 
@@ -100,7 +102,7 @@ def measure_command(
         force=force,
     )
     dictionary = choice.load()
-    loaded = load_model(choice.model, dtype="float32", device=settings.device)
+    loaded = load_model(choice.model, dtype="float32", device=settings.device, device_map=settings.device_map)
     tell_dictionary(dictionary)
     folder = settings.run_folder or Path("onesense-runs") / folder_name(
         "senses", loaded.name, dictionary.origin.label

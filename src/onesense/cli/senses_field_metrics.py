@@ -65,6 +65,7 @@ def field_metrics_command(
     seed: options.Seed = None,
     dtype: options.Dtype = None,
     device: options.Device = None,
+    device_map: options.DeviceMap = None,
     force: options.Force = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -80,6 +81,7 @@ def field_metrics_command(
         seed=seed,
         dtype=dtype,
         device=device,
+        device_map=device_map,
     )
     choice = choose(settings, positional_model=model, sae_path=sae_path)
     from onesense.bias.gender_texts import gender_texts

@@ -34,6 +34,7 @@ def split_command(
     sae_id: options.SaeId = None,
     sae_path: options.SaePath = None,
     device: options.Device = None,
+    device_map: options.DeviceMap = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Give each sense of a feature a feature of its own; only where the dictionary gets no worse."""
@@ -52,8 +53,13 @@ def split_command(
 
     run = RunFolder.open(run_folder)
     require_new_folder(to)
-    settings = load_settings(sae_release=sae_release, sae_id=sae_id, device=device)
-    model = load_model(str(run.configuration.get("model", "demo")), dtype="float32", device=settings.device)
+    settings = load_settings(sae_release=sae_release, sae_id=sae_id, device=device, device_map=device_map)
+    model = load_model(
+        str(run.configuration.get("model", "demo")),
+        dtype="float32",
+        device=settings.device,
+        device_map=settings.device_map,
+    )
     dictionary = choose(settings, positional_model=model.name, sae_path=sae_path).load()
     stages = Bars(quiet=quiet)
     measured = measured_again(model, dictionary, run_folder, text, stages)

@@ -42,6 +42,7 @@ def validate_command(
     seed: options.Seed = None,
     dtype: options.Dtype = None,
     device: options.Device = None,
+    device_map: options.DeviceMap = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Test the measure of senses on ground truth, beside cheap alternatives; it takes no judge."""
@@ -73,6 +74,7 @@ def validate_command(
         seed=seed,
         dtype=dtype,
         device=device,
+        device_map=device_map,
     )
     choice = choose(settings, positional_model=model, sae_path=sae_path)
     from onesense.cli.senses_runs import measured_again
@@ -81,7 +83,7 @@ def validate_command(
     from onesense.senses.validation.validate import ValidateSettings, validate_senses
 
     dictionary = choice.load()
-    loaded = load_model(choice.model, dtype="float32", device=settings.device)
+    loaded = load_model(choice.model, dtype="float32", device=settings.device, device_map=settings.device_map)
     stages = Bars(quiet=quiet)
     read = None if senses is None else measured_again(loaded, dictionary, senses, text, stages).measurement
     folder = settings.run_folder or Path("onesense-runs") / folder_name(

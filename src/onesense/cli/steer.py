@@ -103,6 +103,7 @@ def steer_command(
     seed: options.Seed = None,
     dtype: options.Dtype = None,
     device: options.Device = None,
+    device_map: options.DeviceMap = None,
     force: options.Force = False,
 ) -> None:
     """Push generation along features, beside the same text without."""
@@ -121,6 +122,7 @@ def steer_command(
         seed=seed,
         dtype=dtype,
         device=device,
+        device_map=device_map,
     )
     text = _required_prompt(settings.steering_prompt)
     strengths = _coefficients(sweep)
@@ -213,7 +215,7 @@ def _edits(
 
         read = read_recipe(recipe or Path())
         name = positional_model or settings.model_name or read.model.name
-        model = load_model(name, dtype=dtype, device=settings.device)
+        model = load_model(name, dtype=dtype, device=settings.device, device_map=settings.device_map)
         read.check_model(model, force=force)
         return model, read
     from onesense.cli.choice import layer_disagreement
@@ -224,7 +226,7 @@ def _edits(
     point, disagreement = layer_disagreement(dictionary, settings, layer_flag)
     if disagreement:
         warn(disagreement)
-    model = load_model(choice.model, dtype=dtype, device=settings.device)
+    model = load_model(choice.model, dtype=dtype, device=settings.device, device_map=settings.device_map)
     return model, [_group(model, dictionary, parsed, point, settings, stack)]
 
 

@@ -44,6 +44,7 @@ def study_command(
     run_folder: options.RunFolderOption = None,
     seed: options.Seed = None,
     device: options.Device = None,
+    device_map: options.DeviceMap = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Relate the senses of features and neurons to the gender bias that they carry: a page, a figure, a table."""
@@ -58,12 +59,15 @@ def study_command(
     from onesense.study.study import StudySettings, study
     from onesense.study.units import studied_sets
 
-    settings = load_settings(run_folder=run_folder, seed=seed, device=device)
+    settings = load_settings(run_folder=run_folder, seed=seed, device=device, device_map=device_map)
     wanted = StudySettings(group_sizes=_sizes(group_sizes), draws=draws, seed=settings.seed)
     runs = [RunFolder.open(one) for one in senses]
     dictionaries = dictionaries_of(runs, sae_path or [])
     model = load_model(
-        str(runs[0].configuration.get("model", "demo")), dtype="float32", device=settings.device
+        str(runs[0].configuration.get("model", "demo")),
+        dtype="float32",
+        device=settings.device,
+        device_map=settings.device_map,
     )
     stages = Bars(quiet=quiet)
     measured = [

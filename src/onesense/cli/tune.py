@@ -43,6 +43,7 @@ def tune_command(
     seed: options.Seed = None,
     dtype: options.Dtype = None,
     device: options.Device = None,
+    device_map: options.DeviceMap = None,
     force: options.Force = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -61,6 +62,7 @@ def tune_command(
         seed=seed,
         dtype=dtype,
         device=device,
+        device_map=device_map,
     )
     wanted = [parse_setting(text) for text in set_ or ()]
     if not wanted and recipe is None:
@@ -98,6 +100,7 @@ def tune_command(
             seed=seed,
             dtype=dtype,
             device=device,
+            device_map=device_map,
             force=force,
             quiet=quiet,
         )

@@ -212,7 +212,7 @@ class _Tally:
             slopes = slopes * dictionary.token_scale(inputs)
         latents = dictionary.encode(inputs)
         positions, features = latents.nonzero(as_tuple=True)
-        values = latents[positions, features].double()
+        values = latents[positions, features].cpu().double()  # Apple's devices have no float64
         if len(positions) < _SPARSE * latents.numel():
             slope = _slopes(dictionary, slopes, positions, features)
         else:
@@ -220,9 +220,9 @@ class _Tally:
             slope = (slopes @ dictionary.decoder_rows(every).T)[positions, features]
         ids = features.cpu().numpy()
         self._fired += np.bincount(ids, minlength=dictionary.d_sae)
-        self._latents += np.bincount(ids, values.cpu().numpy(), minlength=dictionary.d_sae)
+        self._latents += np.bincount(ids, values.numpy(), minlength=dictionary.d_sae)
         effects = coo_array(
-            ((values * slope).cpu().numpy(), (rows[positions].cpu().numpy(), ids)),
+            ((values * slope.cpu()).numpy(), (rows[positions].cpu().numpy(), ids)),
             shape=(len(where), dictionary.d_sae),
         )
         self._effects.append(effects.tocsr().astype(np.float32))
@@ -285,12 +285,13 @@ def _gradients(
         logits = logits_at(model, batch, quantity.nodes(batch))
     values = quantity.value(logits, batch)
     activations = [found[point] for point in points]
-    gradients = [_flat(one) for one in torch.autograd.grad(values.sum(), activations)]
+    here = model.device  # blocks may lie on different ones
+    gradients = [_flat(one).to(here) for one in torch.autograd.grad(values.sum(), activations)]
     if any(bool(gradient.isnan().any()) for gradient in gradients):
         raise NumericalError(
             f"A gradient through `{model.name}` is NaN.", hint="Load the model in float32 (--dtype float32)."
         )
-    return values.detach(), [_flat(one.detach()) for one in activations], gradients
+    return values.detach(), [_flat(one.detach()).to(here) for one in activations], gradients
 
 
 def _flat(activation: Tensor) -> Tensor:

@@ -72,10 +72,12 @@ def debias(
 
     Raises:
         ConfigurationError: No bias can be detected, no feature is left, or settings that cannot be used.
-        IncompatibleError: A dictionary does not fit the model, or the folder holds another run.
+        IncompatibleError: A dictionary does not fit the model, weights of the model are offloaded, or the folder holds
+            another run.
         NumericalError: NaN while tuning.
         LockedError: Another process writes there.
     """
+    model.require_gradients()
     stages, settings = stages or Silent(), settings or DebiasSettings()
     work = DebiasRun(model, dictionaries, run_folder, settings, stages, executor)
     with work.run.lock():

@@ -128,7 +128,12 @@ def log_probabilities(texts: PreparedTexts, logits: Tensor) -> Tensor:
 
 @contextmanager
 def frozen(model: LanguageModel) -> Iterator[None]:
-    """No gradient goes to the weights meanwhile, which would cost as much again."""
+    """No gradient goes to the weights meanwhile, which would cost as much again.
+
+    Raises:
+        IncompatibleError: Weights are offloaded.
+    """
+    model.require_gradients()
     wanted = [parameter for parameter in model.hf.parameters() if parameter.requires_grad]
     for parameter in wanted:
         parameter.requires_grad_(False)

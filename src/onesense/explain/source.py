@@ -45,19 +45,23 @@ class RunSource:
         word_sets: Files of the user's own.
         seed: Of the division of documents into those for explaining and those for scoring.
         device: Where the model runs.
+        device_map: How it is spread over several devices, or None.
     """
 
-    def __init__(self, run: RunFolder, word_sets: Sequence[Path], seed: int, device: str) -> None:
+    def __init__(
+        self, run: RunFolder, word_sets: Sequence[Path], seed: int, device: str, device_map: str | None = None
+    ) -> None:
         self.run = run
         self.seed = seed
         self._word_sets = tuple(word_sets)
-        self._device = device
+        self._device, self._device_map = device, device_map
         self._reader: EvidenceReader | None = None
 
     @cached_property
     def model(self) -> LanguageModel:
         """The model whose features are explained."""
-        return load_model(str(self.run.configuration["model"]), dtype="float32", device=self._device)
+        name = str(self.run.configuration["model"])
+        return load_model(name, dtype="float32", device=self._device, device_map=self._device_map)
 
     @cached_property
     def lexicon(self) -> Lexicon:
@@ -183,6 +187,7 @@ def open_source(
     word_sets: Sequence[Path],
     seed: int,
     device: str,
+    device_map: str | None = None,
     default: Path,
 ) -> RunSource | TableSource:
     """The run whose features are explained.
@@ -193,6 +198,7 @@ def open_source(
         word_sets: Files of the user's own.
         seed: Of the division of documents.
         device: Where a model runs.
+        device_map: How it is spread over several devices, or None.
         default: Where the run of a table goes without a folder.
 
     Raises:
@@ -203,7 +209,7 @@ def open_source(
     if folder is not None and (folder / RUN_FILE).exists():
         run = RunFolder.open(folder)
         if run.command == _EXTRACT:
-            return RunSource(run, word_sets, seed, device)
+            return RunSource(run, word_sets, seed, device, device_map)
         if run.command != FROM_TABLE:
             raise IncompatibleError(
                 f"{folder} was made by `onesense {run.command}`.",

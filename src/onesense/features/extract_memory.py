@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import psutil
 import torch
 
-from onesense.errors import DeviceError
 from onesense.features.context_accumulator import ContextAccumulator, token_dtype
 from onesense.features.extract import ExtractSettings
 from onesense.features.feature_parts import FeaturePart, plan_parts
 from onesense.model.dtype import resolve_dtype
 from onesense.model.language_model import LanguageModel
+from onesense.model.memory import gigabytes, require_room, weights_in_memory
 from onesense.sae.dictionary import Dictionary
 
 # Python with torch, transformers and numba loaded, and what compiling the kernels takes the first time.
@@ -54,8 +53,8 @@ class MemoryEstimate:
 
     def __str__(self) -> str:
         parts = ("model", "dictionary", "lens", "contexts", "activations")
-        named = ", ".join(f"{name} {_gigabytes(getattr(self, name))}" for name in parts)
-        return f"about {_gigabytes(self.total)} GB of memory at most ({named})"
+        named = ", ".join(f"{name} {gigabytes(getattr(self, name))}" for name in parts)
+        return f"about {gigabytes(self.total)} GB of memory at most ({named})"
 
 
 def estimate_memory(
@@ -72,7 +71,7 @@ def estimate_memory(
     """
     on_cpu = model.device.type == "cpu"
     reading = resolve_dtype(settings.dtype, model.device)
-    weights = sum(one.nbytes for one in {id(p): p for p in model.hf.parameters()}.values())
+    weights = weights_in_memory(model)
     tensors = sum(tensor.nbytes for one in dictionaries for tensor in one.tensors().values())
     parts = plan_parts([one.d_sae for one in dictionaries], settings.contexts.features_at_once)
     copies, narrower, contexts, activations = 1.0, 0.0, 0, 0
@@ -87,7 +86,7 @@ def estimate_memory(
             activations += _of_a_shard(dictionaries, settings) * reading.itemsize
     return MemoryEstimate(
         libraries=_LIBRARIES,
-        model=int(weights * copies) if on_cpu else 0,
+        model=int(weights * copies),
         dictionary=int(tensors + narrower),
         lens=_FLOAT32 * 2 * model.vocab_size * model.d_model
         + _LENS_BYTES * sum(one.d_sae for one in dictionaries),
@@ -102,14 +101,12 @@ def require_memory(estimate: MemoryEstimate, *, force: bool) -> None:
     Raises:
         DeviceError: More is needed than is free, and ``force`` is off.
     """
-    # What the process holds already is part of the estimate.
-    free = psutil.virtual_memory().available + psutil.Process().memory_info().rss
-    if estimate.total > free and not force:
-        raise DeviceError(
-            f"This takes {estimate}; {_gigabytes(free)} GB are free.",
-            hint="Keep fewer contexts (--top-contexts), read in a narrower format (--dtype bfloat16), or go on with "
-            "--force.",
-        )
+    require_room(
+        estimate.total,
+        estimate,
+        hint="Keep fewer contexts (--top-contexts), read in a narrower format (--dtype bfloat16)",
+        force=force,
+    )
 
 
 def _tables(model: LanguageModel, part: FeaturePart, settings: ExtractSettings) -> int:
@@ -135,10 +132,6 @@ def _of_a_shard(dictionaries: Sequence[Dictionary], settings: ExtractSettings) -
     if chosen.max_tokens is not None:
         tokens = min(tokens, chosen.max_tokens)
     return tokens * sum({one.hook_point: one.d_in for one in dictionaries}.values())
-
-
-def _gigabytes(size: int) -> str:
-    return f"{size / 1e9:.2f}" if size < 10**10 else f"{size / 1e9:.0f}"
 
 
 __all__ = ["MemoryEstimate", "estimate_memory", "require_memory"]

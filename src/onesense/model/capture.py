@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from onesense.errors import HookPointError
 from onesense.model.hook_points import HookPoint
+from onesense.model.hooks import model_lock
 from onesense.model.language_model import LanguageModel
 from onesense.model.tokens import TokenBatch
 
@@ -41,12 +42,13 @@ def reading(
         for point in points:
             module, side, _ = model.resolve(point)
 
-            def read(activation: Tensor, point: HookPoint = point) -> None:
-                found[point] = activation.detach().flatten(2) if activation.ndim == 4 else activation.detach()
+            def keep(activation: Tensor, point: HookPoint = point) -> None:
+                read = activation.detach().to(model.device)  # blocks may lie on different devices
+                found[point] = read.flatten(2) if read.ndim == 4 else read
                 if stop and len(found) == len(points):
                     raise _Captured
 
-            hooks.read(module, read, point=side)
+            hooks.read(module, keep, point=side)
         yield
 
 
@@ -61,7 +63,7 @@ def capture(model: LanguageModel, batch: TokenBatch, points: Sequence[HookPoint]
         points: Where to read.
 
     Returns:
-        For each hook point its activations, [batch, seq, width], in the model's dtype.
+        For each hook point its activations, [batch, seq, width], in the model's dtype and on its device.
 
     Raises:
         HookPointError: A hook point does not exist in this model, or its module never ran.
@@ -75,7 +77,9 @@ def capture_with(
     """See ``capture``; the pass is told by its keyword arguments."""
     wanted = list(dict.fromkeys(points))
     found: dict[HookPoint, Tensor] = {}
-    with torch.no_grad(), reading(model, wanted, found, stop=True), suppress(_Captured):
+    # Offloaded weights come and go with each pass, so that two at once would take them from one another.
+    alone = model_lock(model) if model.offloaded else nullcontext()
+    with alone, torch.no_grad(), reading(model, wanted, found, stop=True), suppress(_Captured):
         model.hf.base_model(**arguments)
     missing = [point.name for point in wanted if point not in found]
     if missing:

@@ -125,6 +125,8 @@ def rewritten(hidden: Tensor, positions: Positions | None, write: Write, point: 
             f"The activation at `{point}` has shape {list(hidden.shape)}, and the pass got {expected}.",
             hint="Run the whole model on a batch of tokens.",
         )
-    flat = hidden.flatten(2) if hidden.ndim > 3 else hidden
+    # Blocks may lie on different devices; edits lie where the tokens are.
+    here = hidden.to(positions.index.device)
+    flat = here.flatten(2) if here.ndim > 3 else here
     written = write(flat, positions)
-    return hidden if written is flat else written.view_as(hidden)
+    return hidden if written is flat else written.view_as(hidden).to(hidden.device)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -15,8 +15,9 @@ from interp_engine.model import EagerModel
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from onesense.errors import ConfigurationError, HookPointError
+from onesense.errors import ConfigurationError, HookPointError, IncompatibleError
 from onesense.model.hook_points import MAPPABLE_SUFFIXES, HookPoint
+from onesense.model.placement import DeviceMap, input_device, is_offloaded, is_spread, stored_tensors
 
 Side = Literal["input", "output"]
 
@@ -44,6 +45,9 @@ class LanguageModel:
     Attributes:
         name: What it was asked for by.
         revision: Commit or tag on the hub that was asked for.
+        device_map: How it was asked to be spread over devices; None where it lies on one.
+        spread: Whether its weights lie on more than one device, or some are offloaded.
+        offloaded: Whether weights are fetched for each pass, from main memory for a GPU or from disk.
         hf: The Hugging Face model, in eval mode, with gradients off.
         tokenizer: Its tokenizer, or None.
         family: ``config.model_type``, such as ``gpt2`` or ``llama``.
@@ -59,9 +63,13 @@ class LanguageModel:
     def __init__(self, hf: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, name: str) -> None:
         self.name = name
         self.revision: str | None = None
+        self.device_map: DeviceMap | None = None
         self.hf = hf
         self.hf.train(False)
         self.hf.requires_grad_(False)
+        self.spread = is_spread(hf)
+        self.offloaded = is_offloaded(hf)
+        self._input_device = input_device(hf) if self.spread else None
         self.tokenizer = tokenizer
         config: Any = hf.config.get_text_config()
         self.family: str = config.model_type
@@ -94,7 +102,13 @@ class LanguageModel:
         place = Path(self.name).expanduser()
         name = str(place.resolve()) if place.exists() else self.name
         dtype = str(self.dtype).removeprefix("torch.")
-        return reopen_model, (name, self.revision, dtype, self.device.type, self.fingerprint)
+        device = self.device.type if self.device_map is None else "auto"
+        placed = (
+            tuple(sorted(self.device_map.items()))
+            if isinstance(self.device_map, Mapping)
+            else self.device_map
+        )
+        return reopen_model, (name, self.revision, dtype, device, self.fingerprint, placed)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -104,7 +118,9 @@ class LanguageModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Where the weights are; of a spread model, where tokens go to and activations are handed out."""
+        if self._input_device is not None:
+            return self._input_device
         device: torch.device = self.hf.device
         return device
 
@@ -121,7 +137,7 @@ class LanguageModel:
             key: config.get(key) for key in ("model_type", "hidden_size", "num_hidden_layers", "vocab_size")
         }
         digest.update(json.dumps(shape, sort_keys=True).encode())
-        for name, stored in sorted(self.hf.state_dict().items()):
+        for name, stored in stored_tensors(self.hf):
             tensor = stored.to(dtype) if dtype is not None and stored.is_floating_point() else stored
             digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
             flat = tensor.detach().cpu().contiguous().reshape(-1)
@@ -179,6 +195,8 @@ class LanguageModel:
         """The same model in another number format; itself where the format is the same already."""
         if dtype == self.dtype:
             return self
+        if self.spread:
+            return self._loaded_as(dtype)
         config = self.hf.config
         with torch.device("meta"):
             twin = type(self.hf)(config)
@@ -191,6 +209,45 @@ class LanguageModel:
         copy.revision = self.revision
         copy.__dict__["fingerprint"] = self.fingerprint
         return copy
+
+    def _loaded_as(self, dtype: torch.dtype) -> LanguageModel:
+        """A spread model is read again from where it came: its weights do not lie here to be copied."""
+        from onesense.model.load import load_model  # it makes models, so it stands above this module
+
+        self.require_one_device("be turned into another number format", unless=self.device_map is not None)
+        name = str(dtype).removeprefix("torch.")
+        again = load_model(self.name, dtype=name, device_map=self.device_map, revision=self.revision)
+        again.__dict__["fingerprint"] = self.fingerprint
+        return again
+
+    def require_one_device(self, what: str, *, unless: bool = False) -> None:
+        """Refuse what needs all weights in one place.
+
+        Args:
+            what: What a spread model cannot do, for the error.
+            unless: Whether it is possible all the same.
+
+        Raises:
+            IncompatibleError: The model is spread over devices or disk.
+        """
+        if self.spread and not unless:
+            raise IncompatibleError(
+                f"`{self.name}` is spread over several devices (--device-map), and such a model cannot {what}.",
+                hint="Load it on one device (--device), in a narrower format (--dtype bfloat16) where it must fit.",
+            )
+
+    def require_gradients(self) -> None:
+        """Refuse gradients through offloaded weights: all that were fetched would be held until they are done.
+
+        Raises:
+            IncompatibleError: Some weights are offloaded.
+        """
+        if self.offloaded:
+            raise IncompatibleError(
+                f"Weights of `{self.name}` are fetched for each pass (--device-map), and learning edits needs "
+                "gradients through them, which would hold all of them at once.",
+                hint="Use devices that have room for it, a narrower format (--dtype bfloat16) or a smaller model.",
+            )
 
     def require_tokenizer(self) -> PreTrainedTokenizerBase:
         """The tokenizer.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from onesense.model.demo_model import DEMO_NAME, DEMO_SHA256, demo_gguf, verify_
 from onesense.model.dtype import resolve_device, resolve_dtype
 from onesense.model.language_model import LanguageModel
 from onesense.model.names import hub_name
+from onesense.model.placement import DeviceMap, check_device_map, offload_folder, remove_with
 from onesense.store.atomic import atomic_folder
 
 _TOKENIZER_FILES = (
@@ -28,7 +31,12 @@ _TOKENIZER_FILES = (
 
 
 def load_model(
-    name: str = DEMO_NAME, *, dtype: str = "float32", device: str = "auto", revision: str | None = None
+    name: str = DEMO_NAME,
+    *,
+    dtype: str = "float32",
+    device: str = "auto",
+    device_map: DeviceMap | None = None,
+    revision: str | None = None,
 ) -> LanguageModel:
     """Load a causal language model.
 
@@ -36,25 +44,35 @@ def load_model(
         name: ``demo``, a hub name, a TransformerLens name (``gpt2-small``), a local folder, or a ``.gguf`` file.
         dtype: ``float32``, ``bfloat16``, ``float16`` or ``auto``.
         device: ``auto``, ``cpu``, ``cuda``, ``mps``.
+        device_map: Spreads a model that is larger than one device over all GPUs, main memory and disk: ``auto``,
+            ``balanced``, ``balanced_low_0`` or ``sequential`` as accelerate does it, or a device (``cpu``,
+            ``disk``, a GPU's number) for each module by name. None: on one device.
         revision: Commit or tag on the hub.
 
     Raises:
         NotFoundError: No such folder, file or model.
         NetworkError: Neither in the cache nor reachable.
         FormatError: The files are damaged.
-        ConfigurationError: Empty name, unknown dtype or device.
+        ConfigurationError: Empty name, unknown dtype, device or device map, or both of the last two.
+        DeviceError: The device does not exist here, or the model does not go where the map says.
     """
     if not name.strip():
         raise ConfigurationError("The model's name is empty.", hint="Give a hub name, a folder, or `demo`.")
+    if device_map is not None:
+        check_device_map(device_map, device)
     place = resolve_device(device)
     number_format = resolve_dtype(dtype, place)
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     source = _source(name)
-    hf = _load_hf(name, source, number_format, revision)
+    if device_map is None:
+        hf = _load_hf(name, source, number_format, revision).to(place)
+    else:
+        hf = _load_spread(name, source, number_format, revision, device_map)
     tokenizer = _load_tokenizer(source, revision)
-    model = LanguageModel(hf.to(place), tokenizer, name)
+    model = LanguageModel(hf, tokenizer, name)
     model.revision = revision
+    model.device_map = device_map
     return model
 
 
@@ -85,7 +103,9 @@ def save_model(model: LanguageModel, folder: Path) -> Path:
 
     Raises:
         StorageError: The folder cannot be written or exists already.
+        IncompatibleError: The model is spread over devices.
     """
+    model.require_one_device("be saved")
     _forget_quantization(model.hf)
     with atomic_folder(folder) as temporary:
         model.hf.save_pretrained(temporary, safe_serialization=True)
@@ -161,14 +181,35 @@ def _forget_quantization(hf: PreTrainedModel) -> None:
         del hf.config.quantization_config
 
 
-def _load_hf(name: str, source: str, dtype: torch.dtype, revision: str | None) -> Any:
+def _load_spread(
+    name: str, source: str, dtype: torch.dtype, revision: str | None, device_map: DeviceMap
+) -> Any:
+    logging.getLogger("accelerate.big_modeling").setLevel(logging.ERROR)  # says that weights are offloaded
+    folder = offload_folder()
+    hf = None
+    try:
+        placed = device_map if isinstance(device_map, str) else dict(device_map)
+        hf = _load_hf(name, source, dtype, revision, device_map=placed, offload_folder=str(folder))
+    finally:
+        if hf is None:
+            shutil.rmtree(folder, ignore_errors=True)
+    remove_with(hf, folder)
+    return hf
+
+
+def _load_hf(name: str, source: str, dtype: torch.dtype, revision: str | None, **placing: Any) -> Any:
     try:
         return AutoModelForCausalLM.from_pretrained(
-            source, dtype=dtype, revision=revision or "main", trust_remote_code=False
+            source, dtype=dtype, revision=revision or "main", trust_remote_code=False, **placing
         )
     except OSError as error:
         raise _loading_error(name, source, error) from error
     except Exception as error:
+        if placing and isinstance(error, ValueError | KeyError):
+            raise ConfigurationError(
+                f"The model `{name}` could not be spread as its device map says: {_first_line(error)}",
+                hint="Name every module of the model once, or use --device-map auto.",
+            ) from error
         raise FormatError(
             f"The model `{name}` could not be loaded: {_first_line(error)}",
             hint="Its weights may be damaged or of an architecture that transformers does not know.",

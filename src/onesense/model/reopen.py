@@ -12,7 +12,14 @@ from onesense.model.load import load_model
 
 
 @lru_cache(maxsize=1)
-def reopen_model(name: str, revision: str | None, dtype: str, device: str, fingerprint: str) -> LanguageModel:
+def reopen_model(
+    name: str,
+    revision: str | None,
+    dtype: str,
+    device: str,
+    fingerprint: str,
+    device_map: str | tuple[tuple[str, int | str], ...] | None = None,
+) -> LanguageModel:
     """Load the model that another process has, and keep it: who asks again gets the same.
 
     Args:
@@ -21,12 +28,14 @@ def reopen_model(name: str, revision: str | None, dtype: str, device: str, finge
         dtype: Number format that it is wanted in.
         device: Kind of device that it is wanted on.
         fingerprint: Of the weights that it must have.
+        device_map: How it is to be spread over the devices there; a mapping as its items.
 
     Raises:
         IncompatibleError: Other weights lie at that address here.
         OnesenseError: See ``load_model``.
     """
-    loaded = load_model(name, dtype="float32", device=device, revision=revision)
+    placed = dict(device_map) if isinstance(device_map, tuple) else device_map
+    loaded = load_model(name, dtype="float32", device=device, device_map=placed, revision=revision)
     wanted: torch.dtype = getattr(torch, dtype)
     # What was loaded in a narrow format has the fingerprint of its narrow weights.
     if fingerprint not in (loaded.fingerprint, loaded.fingerprint_as(wanted)):

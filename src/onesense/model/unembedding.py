@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import copy
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from interp_engine.arch import resolve_arch
 from torch import Tensor, nn
 
 from onesense.errors import ConfigurationError, IncompatibleError
+from onesense.model.placement import fetched, plain_copy
 
 if TYPE_CHECKING:
     from onesense.model.language_model import LanguageModel
@@ -47,7 +47,7 @@ def unembedding(model: LanguageModel, *, convention: Convention = "folded") -> T
             hint="Use `folded` (final norm's gain folded in, centred) or `raw` (as stored).",
         )
     stored = _stored_rows(model)
-    matrix = torch.empty((stored.shape[1], stored.shape[0]), dtype=torch.float32, device=stored.device)
+    matrix = torch.empty((stored.shape[1], stored.shape[0]), dtype=torch.float32, device=model.device)
     matrix.copy_(stored.T)
     if convention == "raw":
         return matrix
@@ -59,8 +59,8 @@ def unembedding(model: LanguageModel, *, convention: Convention = "folded") -> T
 
 
 def _stored_rows(model: LanguageModel) -> Tensor:
-    head = model.hf.get_output_embeddings()
-    weight = getattr(head, "weight", None)
+    head: Any = model.hf.get_output_embeddings()
+    weight = None if getattr(head, "weight", None) is None else fetched(head, "weight")
     if not isinstance(weight, Tensor) or weight.ndim != 2 or not weight.is_floating_point():
         raise IncompatibleError(
             f"`{model.name}` (a {model.family} model) has no unembedding matrix of plain numbers.",
@@ -83,7 +83,7 @@ def _gain_of_final_norm(model: LanguageModel) -> tuple[Tensor, bool]:
     """
     norm = _final_norm(model)
     try:
-        replica = copy.deepcopy(norm).to(device="cpu", dtype=torch.float32)
+        replica = plain_copy(norm).to(device="cpu", dtype=torch.float32)
         first, second = _probe(model.d_model, seed=0), _probe(model.d_model, seed=1)
         with torch.no_grad():
             bias = replica.forward(torch.zeros_like(first))

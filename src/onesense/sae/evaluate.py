@@ -115,8 +115,9 @@ def _summed_loss(
             module, side, _ = model.resolve(dictionary.hook_point)
 
             def replace(activation: Tensor) -> Tensor:
-                new = rule(activation.float()).to(activation.dtype)
-                return torch.where(batch.content[..., None], new, activation)
+                here = activation.to(batch.content.device)  # blocks may lie on different devices
+                new = rule(here.float()).to(activation.dtype)
+                return torch.where(batch.content[..., None], new, here).to(activation.device)
 
             hooks.write(module, replace, point=side)
         logits = model.hf(**forward_arguments(batch)).logits[:, :-1].float()
@@ -124,4 +125,4 @@ def _summed_loss(
         logits.flatten(0, 1), batch.ids[:, 1:].flatten(), reduction="none"
     ).view(logits.shape[:2])
     counted = batch.content[:, 1:]
-    return float(losses[counted].double().sum()), int(counted.sum())
+    return float(losses[counted].cpu().double().sum()), int(counted.sum())

@@ -44,8 +44,8 @@ class ReconstructionMetrics:
                 f"{tuple(reconstruction.shape)}, latents {tuple(latents.shape)}.",
                 hint="Measure a dictionary with its own activations.",
             )
-        truth = activations.detach().reshape(-1, activations.shape[-1]).double().cpu()
-        error = truth - reconstruction.detach().reshape(truth.shape).double().cpu()
+        truth = activations.detach().reshape(-1, activations.shape[-1]).cpu().double()
+        error = truth - reconstruction.detach().reshape(truth.shape).cpu().double()
         if truth.shape[0] == 0:
             return
         if self._origin is None:

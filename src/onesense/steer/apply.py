@@ -40,6 +40,13 @@ class Report:
         self.firings = firings
         self._meters = meters
 
+    def add(self, other: Report) -> None:
+        """Count what the same edits did in another run."""
+        for point, count in other.firings.counts.items():
+            self.firings.counts[point] = self.firings.counts.get(point, 0) + count
+        for place, meter in other._meters.items():
+            self._meters[place].add(meter)
+
     @property
     def doses(self) -> tuple[Dose, ...]:
         """The strength of the edits, for each hook point and variant of the rows."""

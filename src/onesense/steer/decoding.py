@@ -12,6 +12,8 @@ from torch import Tensor
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
 from onesense.errors import ConfigurationError
+from onesense.model.batching import FittingBatch
+from onesense.model.hooks import Firings
 from onesense.model.language_model import LanguageModel
 from onesense.model.tokens import encode_text, pad_batch
 from onesense.steer.apply import Report, applied_by_row
@@ -64,6 +66,32 @@ class _Cancelled(StoppingCriteria):
         return torch.full((input_ids.shape[0],), self._event.is_set(), device=input_ids.device)
 
 
+class _OnceTold:
+    """Tells each row's text once, also where its generation was begun again in a smaller batch."""
+
+    def __init__(self, on_text: Callable[[int, str, bool], None]) -> None:
+        self._on_text = on_text
+        self._told: dict[int, int] = {}
+        self._ended: set[int] = set()
+
+    def of(self, rows: Sequence[int]) -> Callable[[int, str, bool], None]:
+        """What a generation of some rows tells, by their place among them."""
+        made = dict.fromkeys(rows, 0)
+
+        def tell(place: int, text: str, ended: bool) -> None:
+            row = rows[place]
+            made[row] += len(text)
+            new = made[row] - self._told.get(row, 0)
+            fresh = text[max(len(text) - new, 0) :] if new > 0 else ""
+            self._told[row] = max(self._told.get(row, 0), made[row])
+            if fresh or (ended and row not in self._ended):
+                self._on_text(row, fresh, ended)
+            if ended:
+                self._ended.add(row)
+
+        return tell
+
+
 def encode_prompt(model: LanguageModel, prompt: str, *, max_new_tokens: int) -> tuple[int, ...]:
     """Token ids of a prompt that has room for what is to be generated.
 
@@ -103,8 +131,9 @@ def generate_rows(
     use_cache: bool = True,
     on_text: Callable[[int, str, bool], None] | None = None,
     cancel: threading.Event | None = None,
+    fitting: FittingBatch | None = None,
 ) -> tuple[list[Sample], Report]:
-    """Generate all rows in one call of transformers' ``generate``.
+    """Generate all rows in one call of transformers' ``generate``, or in several where the device has no room.
 
     Args:
         model: The model.
@@ -116,6 +145,7 @@ def generate_rows(
         use_cache: Whether to keep keys and values; the texts are the same either way.
         on_text: Called with the index of a row, its new text as soon as there is some, and whether the row ended.
         cancel: Once set, generation ends after the current token.
+        fitting: How many tokens fit, where earlier generations have found out.
 
     Returns:
         The samples in the order of the rows, and what the edits did.
@@ -123,7 +153,50 @@ def generate_rows(
     Raises:
         HookPointError: An edit's hook never ran.
         NumericalError: The logits became NaN.
+        DeviceError: The device has no memory for one row.
     """
+    fitting = fitting or FittingBatch("Generating text", mend="Generate fewer tokens (--max-new-tokens)")
+    told = None if on_text is None else _OnceTold(on_text)
+
+    def tokens(some: Sequence[int]) -> int:
+        return len(some) * (max(len(rows[index].prompt) for index in some) + max_new_tokens)
+
+    def work(some: Sequence[int]) -> tuple[list[Sample], Report]:
+        return _generate_at_once(
+            model,
+            [rows[index] for index in some],
+            variants,
+            sampling=sampling,
+            max_new_tokens=max_new_tokens,
+            seed=seed,
+            use_cache=use_cache,
+            on_text=None if told is None else told.of(some),
+            cancel=cancel,
+        )
+
+    samples: list[Sample] = []
+    whole: Report | None = None
+    for _, (made, report) in fitting.over(range(len(rows)), work, tokens=tokens):
+        samples += made
+        if whole is None:
+            whole = report
+        else:
+            whole.add(report)
+    return samples, whole or Report(Firings(()), {})
+
+
+def _generate_at_once(
+    model: LanguageModel,
+    rows: Sequence[Row],
+    variants: Sequence[Sequence[Intervention]],
+    *,
+    sampling: Sampling,
+    max_new_tokens: int,
+    seed: int,
+    use_cache: bool,
+    on_text: Callable[[int, str, bool], None] | None,
+    cancel: threading.Event | None,
+) -> tuple[list[Sample], Report]:
     prompts = [row.prompt for row in rows]
     batch = pad_batch(model, prompts, side="left")
     lengths = [len(prompt) for prompt in prompts]

@@ -100,12 +100,20 @@ class DoseMeter:
                 torch.tensor(norms.numel(), dtype=wide, device=norms.device),
             ]
         )
+        self._count(sums)
+
+    def add(self, other: DoseMeter) -> None:
+        """Count what another meter of the same hook point has counted."""
+        if other._sums is not None:
+            self._count(other._sums)
+
+    def _count(self, sums: Tensor) -> None:
         if self._sums is None:
             self._sums = sums
-        else:
-            largest = torch.maximum(self._sums[4], sums[4])
-            self._sums = self._sums + sums
-            self._sums[4] = largest
+            return
+        largest = torch.maximum(self._sums[4], sums[4])
+        self._sums = self._sums + sums
+        self._sums[4] = largest
 
     def read(self) -> Dose:
         """What was done so far."""

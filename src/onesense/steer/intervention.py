@@ -226,8 +226,9 @@ class Intervention:
                 f"The decoder row of feature {zero[0]} is zero: there is no direction to project out.",
                 hint="The feature is dead; choose another.",
             )
-        inverse: Tensor = torch.linalg.pinv(self._rows[step.rows].to(torch.float64))
-        return inverse.to(torch.float32)
+        # On the CPU: Apple's devices have no float64.
+        inverse: Tensor = torch.linalg.pinv(self._rows[step.rows].cpu().to(torch.float64))
+        return inverse.to(self._rows.device, torch.float32)
 
 
 def _check(model: LanguageModel, group: EditGroup) -> None:

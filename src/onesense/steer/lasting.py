@@ -175,11 +175,9 @@ class LastingHook:
         return (*args[:place], edited, *args[place + 1 :]), kwargs
 
     def _edited(self, hidden: Tensor) -> Tensor:
-        here = [one.to(hidden.device) for one in self._interventions]
-        self._interventions = here
-
         def write(flat: Tensor, positions: Positions) -> Tensor:
-            for one in here:
+            self._interventions = [one.to(flat.device) for one in self._interventions]
+            for one in self._interventions:
                 flat = one(flat, positions)
             return flat
 

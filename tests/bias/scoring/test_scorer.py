@@ -14,8 +14,9 @@ from transformers import PreTrainedTokenizerFast
 from onesense.bias.scoring.encoded import describe_prefix, encode_requests, prefix_id
 from onesense.bias.scoring.layout import layout_of
 from onesense.bias.scoring.passes import first_block
+from onesense.bias.scoring.prefix_memory import PrefixMemory
 from onesense.bias.scoring.requests import Request, Score
-from onesense.bias.scoring.scorer import ModelScorer, PrefixMemory, ScoringSettings
+from onesense.bias.scoring.scorer import ModelScorer, ScoringSettings
 from onesense.errors import ConfigurationError, HookPointError, NumericalError
 from onesense.model.hook_points import HookPoint
 from onesense.model.language_model import LanguageModel

@@ -96,6 +96,16 @@ class ScoringBatch:
             step = int(self.previous[step])
         return np.array(nodes[::-1], dtype=np.int64)
 
+    def parts(self, texts: Sequence[Encoded], most: int) -> list[ScoringBatch]:
+        """Its texts in batches of so many tokens at most, or of one text.
+
+        Args:
+            texts: The texts by number.
+            most: Tokens of a batch.
+        """
+        mine = {span.text: texts[span.text] for span in self.spans}
+        return list(tree_batches(mine, most) if self.tree else row_batches(mine, most))
+
     def mask(self, dtype: torch.dtype) -> Tensor | None:
         """For a tree what is added to attention scores, [1, 1, nodes, nodes]; None for rows padded on the right."""
         if not self.tree:

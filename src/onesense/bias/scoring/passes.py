@@ -56,7 +56,7 @@ def run(
     """
     found: Hidden = {}
     # A plain pass touches nothing that is shared, and several may run at once.
-    alone = model_lock(model) if keep or resume is not None else nullcontext()
+    alone = model_lock(model) if keep or resume is not None or model.offloaded else nullcontext()
     with alone, torch.no_grad(), _keeping(model, keep, found), skipping(model, resume):
         logits = logits_at(model, batch, nodes)
     if bool(logits.isnan().any()):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -18,9 +19,11 @@ from onesense.bias.scoring.batch import ScoringBatch, row_batches, tree_batches
 from onesense.bias.scoring.encoded import Encoded, encode_requests
 from onesense.bias.scoring.layout import layout_of
 from onesense.bias.scoring.passes import Hidden, first_block, read_inputs, run
+from onesense.bias.scoring.prefix_memory import PrefixMemory
 from onesense.bias.scoring.requests import Divergence, Request, Score
 from onesense.engine.executor import LocalExecutor
 from onesense.errors import ConfigurationError
+from onesense.model.batching import FittingBatch
 from onesense.model.language_model import LanguageModel
 from onesense.model.tokens import encode_text
 from onesense.steer.apply import Edits, applied_by_row, prepare
@@ -30,7 +33,9 @@ from onesense.steer.sampling import Sampling
 
 TOKENS_ON_CPU = 256
 TOKENS_ON_GPU = 4096
-_ROWS_OF_GENERATION = 32
+ROWS_OF_GENERATION = 32
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,34 +54,6 @@ class ScoringSettings:
     trees: bool = True
     resume: bool = True
     prefix_bytes: int = field(default=0, compare=False)
-
-
-class PrefixMemory:
-    """Hidden states of batches, the oldest given up first."""
-
-    def __init__(self, most_bytes: int) -> None:
-        self._most = most_bytes
-        self._held = 0
-        self._kept: OrderedDict[tuple[bytes, int], Tensor] = OrderedDict()
-
-    def __reduce__(self) -> tuple[type[PrefixMemory], tuple[int]]:
-        """Another process keeps its own."""
-        return PrefixMemory, (self._most,)
-
-    def get(self, batch: ScoringBatch, block: int) -> Tensor | None:
-        """The input of a block for a batch, where it is kept."""
-        return self._kept.get((batch.key, block)) if self._most else None
-
-    def put(self, batch: ScoringBatch, hidden: Hidden) -> None:
-        """Keep what a pass has found."""
-        for block, tensor in hidden.items():
-            size = tensor.nbytes
-            if size > self._most or (batch.key, block) in self._kept:
-                continue
-            while self._held + size > self._most:
-                self._held -= self._kept.popitem(last=False)[1].nbytes
-            self._kept[batch.key, block] = tensor
-            self._held += size
 
 
 class _Variant:
@@ -123,10 +100,14 @@ class ModelScorer:
         self._plain = not any(one.interventions for one in self._variants)
         self._by_row = any(one.needs_rows for one in self._variants)
         self._memory = memory or PrefixMemory(self.settings.prefix_bytes)
+        self._fitting = FittingBatch("Scoring texts")
+        self._writing = FittingBatch("Generating text")
 
     def with_variants(self, variants: Sequence[Edits | None], *, force: bool = False) -> ModelScorer:
         """A scorer of other variants that shares the hidden states kept."""
-        return ModelScorer(self.model, variants, settings=self.settings, force=force, memory=self._memory)
+        twin = ModelScorer(self.model, variants, settings=self.settings, force=force, memory=self._memory)
+        twin._fitting, twin._writing = self._fitting, self._writing
+        return twin
 
     def only(self, variants: Sequence[int]) -> ModelScorer:
         """A scorer of some of the variants; their scores are to the last bit those that this one gives them."""
@@ -144,11 +125,13 @@ class ModelScorer:
         encoded = encode_requests(self.model, requests)
         texts = list(dict.fromkeys(text for text in encoded if self._fits(text)))
         pair = self.only([0, variant])
-        for batch in pair._batches(texts, None):
+
+        def equal(batch: ScoringBatch) -> bool:
             (_, first), (_, second) = pair._passes(batch)
-            if not torch.equal(first, second):
-                return False
-        return True
+            return torch.equal(first, second)
+
+        batches = pair._batches(texts, None)
+        return all(same for batch in batches for _, same in pair._fitted(batch, texts, equal))
 
     @property
     def shares_prefixes(self) -> bool:
@@ -198,8 +181,8 @@ class ModelScorer:
         texts = list(dict.fromkeys(text for text in encoded if self._fits(text)))
         sums = np.full((self.n_variants, len(texts), 2), np.nan)
         with self._workers() as executor:
-            scored = executor.map_shards(self._scored, self._batches(texts, progress))
-            for batch, found in scored:
+            scored = executor.map_shards(partial(self._scored, texts), self._batches(texts, progress))
+            for batch, found in chain.from_iterable(scored):
                 sums[:, [span.text for span in batch.spans]] = found
         place = {text: index for index, text in enumerate(texts)}
         return [
@@ -221,15 +204,9 @@ class ModelScorer:
         encoded = encode_requests(self.model, requests)
         texts = list(dict.fromkeys(text for text in encoded if self._fits(text)))
         sums = np.full((self.n_variants, len(texts)), np.nan)
-        for batch in self._batches(texts, None):
-            where = [span.text for span in batch.spans]
-            base: Tensor | None = None
-            for variant, logits in self._passes(batch):
-                log_probs = logits.log_softmax(-1)
-                base = log_probs if base is None else base
-                # Rounding can make a divergence of nothing slightly negative.
-                kl = (base.exp() * (base - log_probs)).sum(-1, dtype=torch.float64).clamp_min(0)
-                sums[variant, where] = batch.summed(_of_steps(batch, kl))
+        for planned in self._batches(texts, None):
+            for batch, found in self._fitted(planned, texts, self._diverged):
+                sums[:, [span.text for span in batch.spans]] = found
         place = {text: index for index, text in enumerate(texts)}
         return [
             [
@@ -253,8 +230,8 @@ class ModelScorer:
             rows = [Row(ids, at * samples + i, 0) for at, ids in enumerate(encoded) for i in range(samples)]
             order = sorted(range(len(rows)), key=lambda row: len(rows[row].prompt))
             made = [""] * len(rows)
-            for start in range(0, len(rows), _ROWS_OF_GENERATION):
-                some = order[start : start + _ROWS_OF_GENERATION]
+            for start in range(0, len(rows), ROWS_OF_GENERATION):
+                some = order[start : start + ROWS_OF_GENERATION]
                 found, report = generate_rows(
                     self.model,
                     [rows[row] for row in some],
@@ -262,6 +239,7 @@ class ModelScorer:
                     sampling=Sampling(),
                     max_new_tokens=max_new_tokens,
                     seed=seed,
+                    fitting=self._writing,
                 )
                 variant.positions += report.positions
                 for row, sample in zip(some, found, strict=True):
@@ -269,16 +247,57 @@ class ModelScorer:
             texts.append([made[at : at + samples] for at in range(0, len(rows), samples)])
         return texts
 
-    def _scored(self, batch: ScoringBatch) -> tuple[ScoringBatch, NDArray[np.float64]]:
-        """A batch, and for each variant and span the log-probability and the tokens that are not greedy."""
-        found = [batch.summed(_logprobs(batch, logits)).T for _, logits in self._passes(batch)]
-        return batch, np.stack(found)
+    def _scored(
+        self, texts: Sequence[Encoded], planned: ScoringBatch
+    ) -> list[tuple[ScoringBatch, NDArray[np.float64]]]:
+        """Batches, and for each variant and span the log-probability and the tokens that are not greedy."""
+
+        def scored(batch: ScoringBatch) -> NDArray[np.float64]:
+            return np.stack([batch.summed(_logprobs(batch, logits)).T for _, logits in self._passes(batch)])
+
+        return list(self._fitted(planned, texts, scored))
+
+    def _diverged(self, batch: ScoringBatch) -> NDArray[np.float64]:
+        """For each variant and span the divergence from variant 0, [variants, spans]."""
+        found = []
+        base: Tensor | None = None
+        # Apple's devices have nothing wider.
+        wide = torch.float32 if self.model.device.type == "mps" else torch.float64
+        for _, logits in self._passes(batch):
+            log_probs = logits.log_softmax(-1)
+            base = log_probs if base is None else base
+            # Rounding can make a divergence of nothing slightly negative.
+            kl = (base.exp() * (base - log_probs)).sum(-1, dtype=wide).clamp_min(0)
+            found.append(batch.summed(_of_steps(batch, kl)))
+        return np.stack(found)
+
+    def _fitted(
+        self, planned: ScoringBatch, texts: Sequence[Encoded], work: Callable[[ScoringBatch], Found]
+    ) -> Iterator[tuple[ScoringBatch, Found]]:
+        """Work on a batch, or on its parts where the device has no room for it."""
+
+        def attempt(batch: ScoringBatch) -> Found:
+            before = [(one.positions, one.largest_dose) for one in self._variants]
+            try:
+                return work(batch)
+            except BaseException:
+                for one, effects in zip(self._variants, before, strict=True):
+                    one.positions, one.largest_dose = effects
+                raise
+
+        return self._fitting.over_parts(
+            planned,
+            attempt,
+            tokens=lambda batch: batch.tokens.numel(),
+            parts=lambda batch, most: batch.parts(texts, most),
+            before_retry=self._memory.clear,
+        )
 
     @contextmanager
     def _workers(self) -> Iterator[LocalExecutor]:
         """Plain passes run side by side on a thread each: small products share two cores badly."""
         threads = torch.get_num_threads()
-        plain = self._plain and self.model.device.type == "cpu"
+        plain = self._plain and self.model.device.type == "cpu" and not self.model.offloaded
         layout_of(self.model)  # found out once, before threads ask for it
         try:
             with LocalExecutor(threads if plain else 1) as executor:
@@ -351,7 +370,7 @@ def _logprobs(batch: ScoringBatch, logits: Tensor) -> NDArray[np.float64]:
     tokens = torch.from_numpy(batch.target[batch.scored]).to(logits.device)
     rows = torch.from_numpy(np.searchsorted(batch.nodes, batch.origin[batch.scored])).to(logits.device)
     found = np.zeros((2, len(batch.origin)))
-    found[0, batch.scored] = logits.log_softmax(-1)[rows, tokens].double().cpu().numpy()
+    found[0, batch.scored] = logits.log_softmax(-1)[rows, tokens].cpu().double().numpy()
     found[1, batch.scored] = (logits.argmax(-1)[rows] != tokens).cpu().numpy()
     return found
 

@@ -14,7 +14,12 @@ from onesense.model.language_model import LanguageModel
 
 
 def copy_of(model: LanguageModel) -> LanguageModel:
-    """The same model with weights of its own."""
+    """The same model with weights of its own.
+
+    Raises:
+        IncompatibleError: The model is spread over devices.
+    """
+    model.require_one_device("be copied to be changed")
     return LanguageModel.from_hf(copy.deepcopy(model.hf), model.tokenizer, model.name)
 
 

@@ -136,11 +136,13 @@ def export_model(
 
     Raises:
         ConfigurationError: The folder is not empty, or the recipe has no edits.
-        IncompatibleError: The recipe is for another model, or is not of the kind asked for.
+        IncompatibleError: The recipe is for another model, or is not of the kind asked for; or the model is spread
+            over devices.
         NumericalError: The loss of the distillation, or the KL, is not finite.
         StorageError: The folder cannot be written.
     """
     settings, stages, folder = settings or ExportSettings(), stages or Silent(), Path(folder)
+    model.require_one_device("be exported")
     require_free(folder)
     groups = recipe.groups(model, dictionaries, force=settings.force)
     interventions = [Intervention(model, group) for group in groups if group.edits]
