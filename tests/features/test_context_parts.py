@@ -17,6 +17,7 @@ from onesense.features.context_pass import ContextPass
 from onesense.features.context_store import FEATURES_PER_BLOCK
 from onesense.features.contexts import Contexts, ContextSettings, collect_contexts_together
 from onesense.features.feature_parts import plan_parts
+from onesense.model.batching import SmallerBatchWarning
 from onesense.model.hook_points import HookPoint
 from onesense.sae.architecture import Architecture
 from onesense.sae.dictionary import Dictionary
@@ -227,3 +228,20 @@ def test_another_process_does_the_same_parts(tmp_path) -> None:
         collected(tmp_path / f"here-{architecture}", **given)
         collected(tmp_path / f"there-{architecture}", **given, executor=Sending())
         assert files(tmp_path / f"there-{architecture}") == files(tmp_path / f"here-{architecture}")
+
+
+def test_text_is_read_in_smaller_batches_where_the_device_has_no_room(tmp_path, monkeypatch) -> None:
+    from onesense.features import context_pass
+
+    real = context_pass.read_windows
+
+    def narrow(model, points, windows):
+        if len(windows) * max(len(window.ids) for window in windows) > 20:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return real(model, points, windows)
+
+    whole = collected(tmp_path / "whole", dictionary=wide_dictionary())
+    monkeypatch.setattr(context_pass, "read_windows", narrow)
+    with pytest.warns(SmallerBatchWarning, match="Reading text"):
+        halved = collected(tmp_path / "halved", dictionary=wide_dictionary())
+    assert_same(whole, halved)

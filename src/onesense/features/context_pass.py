@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,6 +19,7 @@ from onesense.features.context_shards import plan_batches, row_chunks, window_id
 from onesense.features.encoding import encoded, largest_pre_activations
 from onesense.features.feature_parts import FeaturePart, part_of
 from onesense.features.firings import FiringList, NotFiniteError
+from onesense.model.batching import FittingBatch
 from onesense.model.hook_points import HookPoint
 from onesense.model.language_model import LanguageModel
 from onesense.text.windows import Window
@@ -89,6 +90,9 @@ class ContextPass:
     most_norm: Mapping[HookPoint, float]
     done: Callable[[int], None] | None = None
     _held: _Held = field(default_factory=_Held, repr=False, compare=False)
+    _fitting: FittingBatch = field(
+        default_factory=lambda: FittingBatch("Reading text"), repr=False, compare=False
+    )
 
     def telling(self, done: Callable[[int], None] | None) -> ContextPass:
         """The same pass, that tells somebody else."""
@@ -132,11 +136,19 @@ class ContextPass:
         points = list(dict.fromkeys(dictionary.hook_point for dictionary in self.dictionaries))
         prefix = 0 if self.model.bos_id is None else 1
         for numbers in plan_batches((table.length + prefix).tolist(), self.settings.batch_tokens):
-            windows = [
-                Window(int(table.document[row]), int(table.start[row]), window_ids(table, row))
+            windows = {
+                row: Window(int(table.document[row]), int(table.start[row]), window_ids(table, row))
                 for row in numbers
-            ]
-            yield _Batch(numbers, windows, read_windows(self.model, points, windows))
+            }
+
+            def read(some: Sequence[int], of: dict[int, Window] = windows) -> Mapping[HookPoint, Read]:
+                return read_windows(self.model, points, [of[row] for row in some])
+
+            def tokens(some: Sequence[int]) -> int:
+                return len(some) * (prefix + max(int(table.length[row]) for row in some))
+
+            for some, found in self._fitting.over(numbers, read, tokens=tokens):
+                yield _Batch(list(some), [windows[row] for row in some], found)
 
     def _least(self, parts: list[FeaturePart], batches: list[_Batch]) -> list[Tensor]:
         """For each batch, the k-th largest pre-activation of each token over all parts."""
