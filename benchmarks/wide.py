@@ -229,9 +229,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--folder", type=Path, help="where dictionaries and runs go for a while (25 GB at a million)"
     )
     parser.add_argument("--figure", type=Path, help="draw the growth into this file")
-    parser.add_argument("--rows", type=Path, help="JSON of an earlier run: draw it, measure nothing")
+    parser.add_argument(
+        "--rows", type=Path, nargs="+", help="JSON of earlier runs: draw them, measure nothing"
+    )
     options = parser.parse_args(arguments)
-    rows: list[Row] = json.loads(options.rows.read_text())["rows"] if options.rows else []
+    rows: list[Row] = [row for path in options.rows or [] for row in json.loads(path.read_text())["rows"]]
+    rows.sort(key=lambda row: row["features"])
     for n in [] if rows else options.features:
         with tempfile.TemporaryDirectory(dir=options.folder) as name:
             rows.append(measured(Path(name), n, options.tokens))
