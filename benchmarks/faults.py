@@ -24,11 +24,11 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.fault_trials.calls import tell_count
-from benchmarks.fault_trials.children import Child, call_in_child
+from benchmarks.fault_trials.children import Child, Ended, Prepare, call_in_child
 from benchmarks.fault_trials.commands import Command, commands, produced
 from benchmarks.fault_trials.materials import make_materials, materials_in, with_tests_modules
-from benchmarks.fault_trials.nodes import Nodes, OnRay, may_use_ray, tell_answers
-from benchmarks.fault_trials.snapshot import snapshot
+from benchmarks.fault_trials.nodes import Nodes, OnRay, cut_small, may_use_ray, tell_answers
+from benchmarks.fault_trials.snapshot import Snapshot, snapshot
 from benchmarks.fault_trials.striking import FAULTS, NEED_A_MOUNT, NODE_LOST, Scene, Undisturbed, may_mount
 from benchmarks.fault_trials.trial import OUTCOMES, Verdict, strike_and_resume
 
@@ -93,27 +93,36 @@ class Trials:
         )
 
     def _run_on_ray(self, command: Command) -> OnRay:
-        """Once on a cluster that loses nothing."""
+        """Once in one process and once on a cluster that loses nothing: the same files."""
         if command.name not in self._on_ray:
-            calls, answers, folder = (self._folder / one for one in ("calls", "answers", "on-ray"))
-            self._prepare(command, folder)
+            calls, answers = self._folder / "calls", self._folder / "answers"
 
             def count() -> None:
+                cut_small()
                 tell_answers(str(answers))
                 tell_count(str(calls))
 
+            _, files = self._once(command, cut_small)
             with closing(Nodes(self._folder / "error.nodes")) as nodes:
-                work = command.on_ray(nodes.address)
-                ended = Child(work.arguments, folder, self._folder / "error.log", count).wait()
-            if ended.code != 0 or snapshot(folder) != self._usual[command.name].files:
+                ended, there = self._once(command.on_ray(nodes.address), count)
+            if there != files:
                 raise RuntimeError(
-                    f"{command.name} fails on Ray, or differs ({ended.code}): {ended.error[-2000:]}"
+                    f"{command.name} makes other files on Ray: {set(there.items()) ^ set(files.items())}"
                 )
-            shutil.rmtree(folder)
-            seen = OnRay(ended.seconds, int(calls.read_bytes()), int(answers.read_bytes()))
+            seen = OnRay(files, ended.seconds, int(calls.read_bytes()), int(answers.read_bytes()))
             self._on_ray[command.name] = seen
-            print(f"{command.name} on Ray: {seen}", flush=True)
+            print(f"{command.name}, on Ray: {seen.seconds:.1f} s, {seen.answers} answers", flush=True)
         return self._on_ray[command.name]
+
+    def _once(self, command: Command, prepare: Prepare) -> tuple[Ended, Snapshot]:
+        folder = self._folder / "once"
+        self._prepare(command, folder)
+        ended = Child(command.arguments, folder, self._folder / "error.log", prepare).wait()
+        if ended.code != 0:
+            raise RuntimeError(f"{command.name} fails undisturbed ({ended.code}): {ended.error[-2000:]}")
+        files = snapshot(folder)
+        shutil.rmtree(folder)
+        return ended, files
 
     def _whole(self, command: Command) -> Path:
         return self._folder / f"whole-{command.name.replace(' ', '-')}"

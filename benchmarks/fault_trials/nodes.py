@@ -6,13 +6,14 @@ import os
 import select
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import util
 from pathlib import Path
 from typing import Any
 
 NODES = 2
+_WINDOWS, _ITEMS = 8, 32
 _ROOT = Path(__file__).parents[2]
 _MOST_SECONDS = 180.0
 _SECONDS_TO_END = 60.0
@@ -22,14 +23,16 @@ _read, _write = os.read, os.write
 
 @dataclass(frozen=True)
 class OnRay:
-    """What a command does on a cluster that loses nothing.
+    """What a command does on a cluster that loses nothing, its work cut into small parts.
 
     Attributes:
+        files: Of a run in one process, as in ``Undisturbed``.
         seconds: How long it takes.
         calls: How many calls of it change files.
         answers: How many answers it gets from workers; one of each is that it is there.
     """
 
+    files: Mapping[str, str]
     seconds: float
     calls: int
     answers: int
@@ -102,6 +105,20 @@ class Nodes:
 def may_use_ray() -> bool:
     """Whether Ray is installed."""
     return util.find_spec("ray") is not None
+
+
+def cut_small() -> None:
+    """Cut the work into small parts, as a text of a few pages is one part otherwise, and a single worker does it."""
+    from onesense.bias import measuring
+    from onesense.features import contexts
+    from onesense.senses import activity
+
+    whole = contexts.plan_tables
+    contexts.plan_tables = lambda windows, *, per_shard, n_ids: whole(  # noqa: ARG005
+        windows, per_shard=_WINDOWS, n_ids=n_ids
+    )
+    activity._WINDOWS_PER_SHARD = _WINDOWS
+    measuring.ITEMS_PER_SHARD = _ITEMS
 
 
 def at_answer(number: int, action: Callable[[], None]) -> None:

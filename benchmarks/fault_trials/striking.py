@@ -12,13 +12,13 @@ import signal
 import subprocess
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from benchmarks.fault_trials.calls import act_at, fail_from
-from benchmarks.fault_trials.children import Child, Ended
+from benchmarks.fault_trials.children import Child, Ended, Prepare
 from benchmarks.fault_trials.commands import Command, produced
-from benchmarks.fault_trials.nodes import NODES, Nodes, OnRay, at_answer
+from benchmarks.fault_trials.nodes import NODES, Nodes, OnRay, at_answer, cut_small
 
 NODE_LOST = "a node is lost"
 """Strikes only commands that take ``--ray``."""
@@ -57,6 +57,7 @@ class Scene:
         usual: What the command does undisturbed.
         on_ray: The same on a cluster, where it is lost nodes that strike.
         stays: What lasts as long as the trial.
+        always: Called in every child before the command.
     """
 
     command: Command
@@ -66,10 +67,17 @@ class Scene:
     usual: Undisturbed
     on_ray: OnRay | None = None
     stays: ExitStack = field(default_factory=ExitStack)
+    always: Prepare | None = None
 
     def start(self, prepare: Callable[[], None] | None = None, *, log: str = "") -> Child:
         """Start the command in a child."""
-        return Child(self.command.arguments, self.folder, self.log.with_suffix(f".log{log}"), prepare)
+
+        def begin() -> None:
+            for one in (self.always, prepare):
+                if one is not None:
+                    one()
+
+        return Child(self.command.arguments, self.folder, self.log.with_suffix(f".log{log}"), begin)
 
     def a_call(self) -> int:
         """The number of one of its calls."""
@@ -190,7 +198,8 @@ def _node_lost(scene: Scene) -> Struck:
     usual = scene.on_ray
     assert usual is not None
     nodes = scene.stays.enter_context(closing(Nodes(scene.log.with_suffix(".nodes"))))
-    scene.command = scene.command.on_ray(nodes.address)
+    scene.command, scene.always = scene.command.on_ray(nodes.address), cut_small
+    scene.usual = replace(scene.usual, files=usual.files)
     number = scene.dice.randrange(NODES)
     how = scene.dice.choice(("call", "answer", "moment"))
     if how == "moment":
