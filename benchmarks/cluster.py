@@ -25,6 +25,8 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from benchmarks.ray_nodes import ray_nodes
+
 _PORT = 6399
 _HOSTS = {"onesense-a": "10.77.0.1", "onesense-b": "10.77.0.2"}
 _BENCHMARKS = ("winogender", "crows-pairs-gender")
@@ -104,23 +106,6 @@ def contents(folder: Path) -> dict[str, str]:
             continue
         found[str(path.relative_to(folder))] = hashlib.sha256(content).hexdigest()
     return found
-
-
-@contextmanager
-def nodes(*cores: int) -> Iterator[Any]:
-    """A cluster on this machine with a node for each number of cores."""
-    import ray
-    from ray.cluster_utils import Cluster
-
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    try:
-        added = [cluster.add_node(num_cpus=count) for count in cores]
-        ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
-        cluster.wait_for_nodes()
-        yield cluster, added
-    finally:
-        ray.shutdown()
-        cluster.shutdown()
 
 
 @contextmanager
@@ -223,8 +208,8 @@ def compare(command: str, tokens: int, work: Path) -> bool:
         print(f"{command:8} {where:28} {same} of {len(expected)} files the same", flush=True)
 
     for where, lose in (("two nodes", False), ("two nodes, one lost", True)):
-        with nodes(1, 1) as (cluster, added), closing(RayExecutor("auto", threads=1)) as executor:
-            then = (lambda: cluster.remove_node(added[1], allow_graceful=False)) if lose else None
+        with ray_nodes(1, 1) as cluster, closing(RayExecutor("auto", threads=1)) as executor:
+            then = (lambda: cluster.remove_node(cluster.nodes[1], allow_graceful=False)) if lose else None
             run(command, work / f"{command}-{where}", tokens, executor, then)
         tell(where)
     if os.geteuid() == 0 and shutil.which("ip"):
@@ -242,7 +227,7 @@ def speed(tokens: int, work: Path) -> tuple[float, float]:
 
     times = []
     for workers in (1, 2):
-        with nodes(*[1] * workers) as _, closing(RayExecutor("auto", threads=1)) as executor:
+        with ray_nodes(*[1] * workers), closing(RayExecutor("auto", threads=1)) as executor:
             run("extract", work / f"warm-{workers}", SHARD_WINDOWS * 127 * 2 * workers, executor, None)
             times.append(run("extract", work / f"speed-{workers}", tokens, executor, None))
     return times[0], times[1]

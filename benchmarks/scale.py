@@ -17,7 +17,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.cluster import SHARD_WINDOWS, nodes, run
+from benchmarks.cluster import SHARD_WINDOWS, run
+from benchmarks.ray_nodes import ray_nodes
 
 _WINDOW = 127
 _GIGA, _HOUR = 1e9, 3600.0
@@ -59,7 +60,7 @@ def measured(workers: int, shards: int, work: Path) -> float:
     """Seconds of a command with so many workers, from the first part to the last file."""
     from onesense.engine.ray_executor import RayExecutor
 
-    with nodes(*[1] * workers), closing(RayExecutor("auto", threads=1)) as executor:
+    with ray_nodes(*[1] * workers), closing(RayExecutor("auto", threads=1)) as executor:
         began = time.perf_counter()
         run("extract", work / f"{workers}-{shards}", shards * SHARD_WINDOWS * _WINDOW, executor, None)
         return time.perf_counter() - began

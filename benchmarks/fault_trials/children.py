@@ -63,9 +63,13 @@ class Child:
 
     def signal_after(self, seconds: float, number: int) -> None:
         """Send a signal at a moment counted from the start, if the child still runs then."""
+        self.sleep_until(seconds)
+        os.kill(self.process, number)  # nobody has waited for it, so the id is still its own
+
+    def sleep_until(self, seconds: float) -> None:
+        """Do nothing until a moment counted from the child's start."""
         while time.monotonic() - self._began < seconds:
             time.sleep(_PAUSE_S)
-        os.kill(self.process, number)  # nobody has waited for it, so the id is still its own
 
     def wait(self) -> Ended:
         """Wait until it ends; kill it where it hangs."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.fault_trials.materials import Materials
@@ -19,6 +19,7 @@ class Command:
         finished_folder: The folder that it refuses to write to a second time; such a result is checked by
             ``onesense verify`` (``verified``) or by whoever reads it.
         verified: Whether ``onesense verify`` knows the finished folder.
+        takes_ray: Whether it can work on a Ray cluster.
     """
 
     name: str
@@ -26,6 +27,11 @@ class Command:
     goes_on_from: str | None = None
     finished_folder: str | None = None
     verified: bool = False
+    takes_ray: bool = False
+
+    def on_ray(self, address: str) -> Command:
+        """The same command on a cluster."""
+        return replace(self, arguments=(*self.arguments, "--ray", address))
 
 
 def commands(made: Materials) -> dict[str, Command]:
@@ -37,11 +43,13 @@ def commands(made: Materials) -> dict[str, Command]:
         Command(
             "extract",
             ("extract", model, *dense, *text, *run, "--output-file", "top.json", "--no-check", "--quiet"),
+            takes_ray=True,
         ),
         Command(
             "senses measure",
             ("senses", "measure", model, *sparse, *text, *run, "--contexts", "16", "--beside", "neurons",
              "--no-check", "--quiet"),
+            takes_ray=True,
         ),
         Command(
             "senses split",
@@ -53,12 +61,14 @@ def commands(made: Materials) -> dict[str, Command]:
             "audit",
             ("audit", model, "--benchmark", "occupations-tune", "--benchmark", "kl", "--draws", "50",
              "--recipe", str(made.recipe), *run, "--quiet"),
+            takes_ray=True,
         ),
         Command(
             "debias",
             ("debias", model, *dense, *run, "--budget", "0.01", "--templates", "1", "--steps", "1",
              "--max-features", "4", "--max-density", "1", "--controls", "none", "--suite", "quick",
              "--draws", "50", "--search", "gradient", "--no-check", "--quiet"),
+            takes_ray=True,
         ),
         Command(
             "interpret",

@@ -1,6 +1,6 @@
 """The faults: each strikes a command once, in a working folder, by the dice of its trial.
 
-A new fault (a node that is lost, say) is one more entry of ``FAULTS``.
+A new fault is one more entry of ``FAULTS``.
 """
 
 from __future__ import annotations
@@ -11,13 +11,17 @@ import random
 import signal
 import subprocess
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from benchmarks.fault_trials.calls import act_at, fail_from
-from benchmarks.fault_trials.children import Child, Ended
+from benchmarks.fault_trials.children import Child, Ended, Prepare
 from benchmarks.fault_trials.commands import Command, produced
+from benchmarks.fault_trials.nodes import NODES, Nodes, OnRay, at_answer, cut_small
+
+NODE_LOST = "a node is lost"
+"""Strikes only commands that take ``--ray``."""
 
 _LOCK = ".lock"
 
@@ -51,6 +55,9 @@ class Scene:
         log: Where standard error goes.
         dice: Decides when and where.
         usual: What the command does undisturbed.
+        on_ray: The same on a cluster, where it is lost nodes that strike.
+        stays: What lasts as long as the trial.
+        always: Called in every child before the command.
     """
 
     command: Command
@@ -58,10 +65,19 @@ class Scene:
     log: Path
     dice: random.Random
     usual: Undisturbed
+    on_ray: OnRay | None = None
+    stays: ExitStack = field(default_factory=ExitStack)
+    always: Prepare | None = None
 
     def start(self, prepare: Callable[[], None] | None = None, *, log: str = "") -> Child:
         """Start the command in a child."""
-        return Child(self.command.arguments, self.folder, self.log.with_suffix(f".log{log}"), prepare)
+
+        def begin() -> None:
+            for one in (self.always, prepare):
+                if one is not None:
+                    one()
+
+        return Child(self.command.arguments, self.folder, self.log.with_suffix(f".log{log}"), begin)
 
     def a_call(self) -> int:
         """The number of one of its calls."""
@@ -81,12 +97,19 @@ class Struck:
         ended: How the command took it; one for each process.
         damaged: The file that was damaged afterwards, relative.
         clean: Whether a process that was struck could still tidy up.
+        nodes_lost: Of a cluster that the command worked on; None where it worked in one process.
     """
 
     what: str
     ended: tuple[Ended, ...]
     damaged: str | None = None
     clean: bool = True
+    nodes_lost: int | None = None
+
+    @property
+    def went_on(self) -> bool:
+        """Whether the command ended well on what was left of its cluster."""
+        return self.nodes_lost is not None and self.ended[0].code == 0
 
 
 Fault = Callable[[Scene], Struck]
@@ -170,6 +193,30 @@ def _two_writers(scene: Scene) -> Struck:
     return Struck(f"a second writer after {after:.2f} s", (first.wait(), second.wait()))
 
 
+def _node_lost(scene: Scene) -> Struck:
+    """One of two nodes is killed while the command works there, or its workers begin, or neither."""
+    usual = scene.on_ray
+    assert usual is not None
+    nodes = scene.stays.enter_context(closing(Nodes(scene.log.with_suffix(".nodes"))))
+    scene.command, scene.always = scene.command.on_ray(nodes.address), cut_small
+    scene.usual = replace(scene.usual, files=usual.files)
+    number = scene.dice.randrange(NODES)
+    how = scene.dice.choice(("call", "answer", "moment"))
+    if how == "moment":
+        after = scene.dice.uniform(0.0, usual.seconds)
+        child = scene.start()
+        child.sleep_until(after)
+        nodes.lose(number)
+        what = f"after {after:.1f} of {usual.seconds:.1f} s"
+    else:
+        most, watch = (usual.calls, act_at) if how == "call" else (usual.answers, at_answer)
+        at = scene.dice.randint(1, max(1, most))
+        child = scene.start(lambda: watch(at, lambda: nodes.lose(number)))
+        what = f"before {how} {at} of {most}"
+    ended = child.wait()
+    return Struck(f"node {number} {what}", (ended,), nodes_lost=nodes.lost())
+
+
 def damage(path: Path, dice: random.Random) -> str:
     """Change the bytes of a file; returns how."""
     whole = bytearray(path.read_bytes())
@@ -248,6 +295,7 @@ FAULTS: dict[str, Fault] = {
     "read-only disk": _read_only,
     "damaged file": _damaged,
     "two writers": _two_writers,
+    NODE_LOST: _node_lost,
 }
 """Every fault by name."""
 

@@ -20,6 +20,8 @@ from benchmarks.fault_trials.striking import Fault, Scene, Struck, Undisturbed
 
 _TOLD = frozenset({2, 3, 4, 5, 6, 7, 9, 11})
 _MOST_MENDS = 3
+OUTCOMES = ("went on", "resumed", "missed")
+"""What a command does that loses a node."""
 
 
 @dataclass
@@ -36,6 +38,8 @@ class Verdict:
         half_written: Files that were neither absent nor whole right after the fault.
         crashed: Tracebacks, hangs, and errors without words.
         left: Temporary files that nobody removed.
+        outcome: Of a lost node: ``went on`` to the end without it, ``resumed`` when it was run again, or ``missed``,
+            where the command ended before.
     """
 
     command: str
@@ -47,6 +51,7 @@ class Verdict:
     half_written: list[str] = field(default_factory=list)
     crashed: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
+    outcome: str = ""
 
     @property
     def sound(self) -> bool:
@@ -69,8 +74,9 @@ def strike_and_resume(
     struck = fault(scene)
     verdict.what = struck.what
     _judge_the_struck(scene, struck, verdict)
-    again = _again(scene, struck, verdict, restore)
-    if again is None:
+    if struck.nodes_lost is not None:
+        verdict.outcome = "missed" if struck.nodes_lost == 0 else "went on" if struck.went_on else "resumed"
+    if not struck.went_on and _again(scene, struck, verdict, restore) is None:
         return verdict
     found = snapshot(scene.folder)
     expected = scene.usual.files
@@ -179,4 +185,4 @@ def _last_line(ended: Ended) -> str:
     return f"exit {ended.code}: {lines[-1][:300] if lines else 'no word'}"
 
 
-__all__ = ["Command", "Undisturbed", "Verdict", "strike_and_resume"]
+__all__ = ["OUTCOMES", "Command", "Undisturbed", "Verdict", "strike_and_resume"]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from ray import cloudpickle
 
-from engine.ray_nodes import ray_nodes
+from benchmarks.ray_nodes import ray_nodes
 from onesense.engine.ray_executor import RayExecutor
 
 

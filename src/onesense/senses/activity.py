@@ -139,7 +139,7 @@ def collect_activity(
     def missing() -> Iterator[_Part]:
         nonlocal shards, done
         while group := list(islice(windows, _WINDOWS_PER_SHARD)):
-            part = _Part(shards, group)
+            part = _Part(shards, group, shards * _WINDOWS_PER_SHARD)
             shards += 1
             if run.has_result(_shard_name(part.shard)):
                 done += part.tokens
@@ -161,10 +161,11 @@ def collect_activity(
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """Windows of the text that are read together."""
+    """Windows of the text that are read together; the first of them has the number `first` in the text."""
 
     shard: int
     windows: Sequence[Window]
+    first: int
 
     @property
     def tokens(self) -> int:
@@ -180,8 +181,7 @@ class _Reading:
     unit_sets: Sequence[UnitSet]
 
     def __call__(self, part: _Part) -> dict[str, NDArray[np.generic]]:
-        first = part.shard * _WINDOWS_PER_SHARD
-        return _shard(self.model, self.point, self.unit_sets, part.windows, first)
+        return _shard(self.model, self.point, self.unit_sets, part.windows, part.first)
 
 
 def read_activity(run: RunFolder, unit_sets: Sequence[UnitSet], shards: int) -> Activity:
