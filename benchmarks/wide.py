@@ -216,7 +216,9 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     memory.axhline(8, color="k", linestyle="--", label="8 GB")
     for axes, title, unit in ((seconds, "Time", "seconds"), (memory, "Memory at the highest point", "GB")):
         axes.set(xscale="log", yscale="log", title=title, xlabel="features", ylabel=unit)
-        axes.legend(frameon=False, fontsize=8)
+        axes.legend(frameon=False, fontsize=8, loc="upper left" if axes is seconds else "lower right")
+    memory.set_yticks([0.25, 0.5, 1, 2, 4, 8], ["¼", "½", "1", "2", "4", "8"])
+    memory.minorticks_off()
     figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
