@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +14,7 @@ from onesense.features.extract import ExtractSettings
 from onesense.features.extract_memory import MemoryEstimate, estimate_memory, require_memory
 from onesense.model.language_model import LanguageModel
 from onesense.sae.load import load_dictionary
+from peak_memory import run_measured
 
 
 def test_the_estimate_is_held_to(tmp_path: Path) -> None:
@@ -39,19 +37,9 @@ def test_the_estimate_is_held_to(tmp_path: Path) -> None:
         "--run-folder",
         str(tmp_path / "run"),
     ]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "onesense", *command],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-    )
-    said = process.stderr.read() if process.stderr else ""
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 0, said
+    said, taken = run_measured(command)
     found = re.search(r"about ([\d.]+) GB of memory", said)
     assert found, said
-    taken = used.ru_maxrss * 1024 / 1e9
     assert 0.6 < taken / float(found[1]) < 1.15
 
 

@@ -40,7 +40,7 @@ SaeIds = Annotated[
     list[str] | None,
     typer.Option(
         "--sae-id",
-        help="Id within the release. Several depths do better than one: may be repeated.",
+        help="Id within the release; may be repeated: several depths do better than one. \\[env: SAE_ID]",
         rich_help_panel=_DICTIONARY,
     ),
 ]
