@@ -112,6 +112,15 @@ def test_identity_follows_content_not_place(tmp_path: Path) -> None:
     assert text_identity(None) == {"name": "sample"}
 
 
+def test_a_parquet_file_whose_column_names_are_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    for keep_schema in (True, False):
+        parquet.write_table(arrow.table({"text": ["a"], "qqqq": ["b"]}), path, store_schema=keep_schema)
+        path.write_bytes(path.read_bytes().replace(b"qqqq", b"\xf7\xf7\xf7\xf7"))
+        with pytest.raises(FormatError, match="is damaged"):
+            texts(str(path))
+
+
 def test_a_parquet_file_with_damaged_pages(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     parquet.write_table(arrow.table({"text": [f"text {number}" for number in range(50)]}), path)

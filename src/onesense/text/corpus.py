@@ -155,14 +155,15 @@ def _parquet(path: Path, field: str) -> Iterator[tuple[str, str]]:
 
     try:
         file = parquet.ParquetFile(path)
-    except (arrow.ArrowException, OSError) as error:
+        columns = file.schema_arrow.names
+    except (arrow.ArrowException, OSError, ValueError) as error:  # names that are no UTF-8 are a ValueError
         raise FormatError(
             f"{path} is not a parquet file, or is damaged.", hint="Download it again."
         ) from error
-    if field not in file.schema_arrow.names:
+    if field not in columns:
         raise FormatError(
             f"{path} has no column `{field}`.",
-            hint=f"Name the column with --text-field; it has: {', '.join(file.schema_arrow.names)[:200]}.",
+            hint=f"Name the column with --text-field; it has: {', '.join(columns)[:200]}.",
         )
     number = 0
     batches = file.iter_batches(batch_size=256, columns=[field])
