@@ -245,3 +245,27 @@ def test_text_is_read_in_smaller_batches_where_the_device_has_no_room(tmp_path, 
     with pytest.warns(SmallerBatchWarning, match="Reading text"):
         halved = collected(tmp_path / "halved", dictionary=wide_dictionary())
     assert_same(whole, halved)
+
+
+def test_a_shard_that_could_not_be_read_leaves_nothing_half_held(tmp_path, monkeypatch) -> None:
+    from onesense.features import context_pass
+
+    items = []
+
+    class Watching(LocalExecutor):
+        def map_shards(self, function, shards):
+            items.extend((function, shard) for shard in shards)
+            return map(function, [shard for _, shard in items])
+
+    collected(tmp_path / "run", dictionary=wide_dictionary(), settings=IN_PARTS, executor=Watching())
+    work, first = items[0]
+    other = next(shard for _, shard in items if shard.shard != first.shard)
+    expected = work(first)
+    real = context_pass.read_windows
+    monkeypatch.setattr(context_pass, "read_windows", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        work(other)
+    monkeypatch.setattr(context_pass, "read_windows", real)
+    again = work(first)
+    assert expected["count"].sum() > 0
+    assert again["count"].tolist() == expected["count"].tolist()

@@ -332,3 +332,22 @@ def test_words_spell_the_top_tokens_in_order() -> None:
             statistics.words(feature, ["Ġa", "Ġb", "c"])
     with pytest.raises(IncompatibleError, match="vocabulary has 2 tokens"):
         statistics.words(0, ["Ġa", "Ġb"])
+
+
+def test_rows_are_asked_for_a_few_at_a_time() -> None:
+    decoder, W_U = torch.randn(50, 8), torch.randn(8, 30)
+    asked = []
+
+    class OnDisk:
+        shape = (50, 8)
+
+        def __getitem__(self, rows: slice, /) -> torch.Tensor:
+            asked.append(rows.stop - rows.start)
+            return decoder[rows]
+
+    found = lens_statistics(OnDisk(), W_U, k=3, tile_rows=16)
+    whole = lens_statistics(decoder, W_U, k=3, tile_rows=16)
+    assert max(asked) == 16
+    assert sum(asked) == 50
+    for name, array in whole.to_tensors().items():
+        assert np.array_equal(array, found.to_tensors()[name]), name

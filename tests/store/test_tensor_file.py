@@ -1,3 +1,4 @@
+import mmap
 import subprocess
 import sys
 
@@ -196,6 +197,7 @@ def test_metadata_that_are_null_are_none(tmp_path):
 def test_a_large_file_is_mapped_and_still_checked(path, written, monkeypatch):
     monkeypatch.setattr(tensor_file, "_MAPPED_FROM", 1)
     whole = read_tensors(path)
+    assert all(is_mapped(array) for array in whole.values())
     assert {name: array.tobytes() for name, array in whole.items()} == {
         name: np.asarray(array).tobytes() for name, array in read_plain(path, monkeypatch).items()
     }
@@ -212,3 +214,9 @@ def read_plain(path, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(tensor_file, "_MAPPED_FROM", 2**40)
         return read_tensors(path)
+
+
+def is_mapped(array):
+    while isinstance(array, np.ndarray):
+        array = array.base
+    return isinstance(array, mmap.mmap)

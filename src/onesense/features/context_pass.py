@@ -121,7 +121,8 @@ class ContextPass:
             return self._read(item.table), None
         with self._held.lock:
             if self._held.shard != item.shard:
-                self._held.batches, self._held.least = [], {}  # before the next ones, so that both never meet
+                # Given up before the next ones, so that both never meet, also where reading those fails.
+                self._held.shard, self._held.batches, self._held.least = -1, [], {}
                 self._held.batches = list(self._read(item.table))
                 self._held.shard = item.shard
             batches, index = self._held.batches, item.part.dictionary
