@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from browser import DESK, PHONE, check_whole, fits
 from onesense.engine.stages import Silent
@@ -77,6 +78,29 @@ def test_runs_come_go_and_tell_how_far_they_are(
     shutil.rmtree(run.path)
     page.reload()
     expect(page.get_by_text("There is no run here yet")).to_be_visible()
+
+
+def test_a_run_that_ends_before_the_first_look_is_shown_as_ended(
+    page: Page, address: str, folder: Path
+) -> None:
+    run = _make(folder / "ends early")
+    held = ExitStack()
+    held.enter_context(run.lock())
+    held.enter_context(RecordedStages(Silent(), run.path).stage("Reading", "tokens"))
+    try:
+        page.goto(address)
+        details = page.get_by_role("link", name="Details").get_attribute("href")
+
+        def end(route: Route) -> None:
+            held.close()
+            route.continue_()
+
+        page.route(f"**{details}.json", end, times=1)
+        page.goto(f"{address}{details}")
+        expect(page.locator("#run[data-run] .state")).to_have_text("stopped", timeout=30_000)
+    finally:
+        held.close()
+        shutil.rmtree(run.path)
 
 
 def test_from_the_list_to_a_feature_with_the_keyboard(page: Page, server: str) -> None:

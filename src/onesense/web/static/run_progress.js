@@ -47,7 +47,9 @@ export function keepFresh(place, address, of) {
         const data = await read(address);
         const runs = of(data);
         const now = shape(runs);
-        if (before !== null && now !== before) await drawAnew(place);
+        // The first look may come after a change that the page does not show yet.
+        const changed = before === null ? data.running !== running : now !== before;
+        if (changed) await drawAnew(place);
         before = now;
         running = data.running;
         runs.forEach(tell);
