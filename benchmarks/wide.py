@@ -36,6 +36,7 @@ from onesense.features.context_settings import ContextSettings
 from onesense.features.extract import ExtractSettings, extract
 from onesense.model.capture import capture
 from onesense.model.hook_points import HookPoint
+from onesense.model.language_model import LanguageModel
 from onesense.model.load import load_model
 from onesense.sae.dictionary import Architecture, Dictionary, Origin
 from onesense.sae.load import load_dictionary
@@ -69,13 +70,18 @@ class Timed:
 
 
 def make_dictionary(folder: Path, d_sae: int) -> None:
-    """Random unit directions, with thresholds at which ``L0`` of them are active at a token."""
+    """Random unit directions in the middle of the demo, as a folder."""
     model = load_model("demo", dtype="float32", device="cpu")
+    write_saelens(random_directions(model, POINT, d_sae), folder)
+
+
+def random_directions(model: LanguageModel, point: HookPoint, d_sae: int) -> Dictionary:
+    """Random unit directions, with thresholds at which ``L0`` of them are active at a token."""
     windows = list(
         zip(range(8), iter_windows(model, read_documents(None), context_size=_CONTEXT_SIZE), strict=False)
     )
     batch = batch_windows(model, [window for _, window in windows])
-    read = capture(model, batch, [POINT])[POINT][batch.content].float()
+    read = capture(model, batch, [point])[point][batch.content].float().cpu()
     usual = read[read.norm(dim=1) < 5 * read.norm(dim=1).median()]
     generator = torch.Generator().manual_seed(1)
     decoder = torch.empty(d_sae, model.d_model)
@@ -89,9 +95,9 @@ def make_dictionary(folder: Path, d_sae: int) -> None:
         decoder[features], encoder[:, features] = rows, rows.T
         products = usual @ rows.T
         threshold[features] = (products.mean(dim=0) + z * products.std(dim=0)).clamp_min(1e-3)
-    dictionary = Dictionary(
+    return Dictionary(
         Architecture.JUMPRELU,
-        POINT,
+        point,
         W_enc=encoder,
         b_enc=torch.zeros(d_sae),
         W_dec=decoder,
@@ -99,7 +105,6 @@ def make_dictionary(folder: Path, d_sae: int) -> None:
         threshold=threshold,
         origin=Origin(context_size=_CONTEXT_SIZE),
     )
-    write_saelens(dictionary, folder)
 
 
 def extracted(dictionary: Path, run: Path, tokens: int) -> Row:
