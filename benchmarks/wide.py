@@ -108,21 +108,31 @@ def random_directions(model: LanguageModel, point: HookPoint, d_sae: int) -> Dic
 
 
 def extracted(dictionary: Path, run: Path, tokens: int) -> Row:
-    """Seconds of each stage, and gigabytes at the highest point. Call it in a process of its own."""
+    """Seconds of each stage, and gigabytes at the highest point; without tokens, no text is read.
+
+    Call it in a process of its own.
+    """
     model = load_model("demo", dtype="float32", device="cpu")
     start = time.perf_counter()
     loaded = load_dictionary(path=dictionary)
     stages = Timed()
     stages.seconds["load"] = time.perf_counter() - start
-    settings = ExtractSettings(dtype="float32", contexts=ContextSettings(max_tokens=tokens), check=False)
+    settings = ExtractSettings(
+        dtype="float32",
+        with_contexts=tokens > 0,
+        contexts=ContextSettings(max_tokens=max(tokens, 1)),
+        check=False,
+    )
     with own_memory() as peak:
         found = extract(model, loaded, run, settings, stages=stages)
-    contexts = found.contexts
-    if contexts is None or contexts.tokens_seen != tokens:
-        raise RuntimeError(f"not {tokens} tokens were read")
+    row = {title.lower(): seconds for title, seconds in stages.seconds.items()}
+    if tokens:
+        contexts = found.contexts
+        if contexts is None or contexts.tokens_seen != tokens:
+            raise RuntimeError(f"not {tokens} tokens were read")
+        row["l0"] = float(contexts.count.sum() / contexts.tokens_counted)
     return {
-        **{title.lower(): seconds for title, seconds in stages.seconds.items()},
-        "l0": float(contexts.count.sum() / contexts.tokens_counted),
+        **row,
         "own_gigabytes": peak[0] / 1e9,
         "resident_gigabytes": peak_megabytes() / 1e3,
     }
@@ -192,7 +202,9 @@ def measured(folder: Path, n: int, tokens: int) -> Row:
     """All that is measured of a dictionary with so many features."""
     dictionary, run = folder / "dictionary", folder / "runs" / "run"
     in_child(make_dictionary, dictionary, n)
-    row = {"features": float(n), **in_child(extracted, dictionary, run, tokens), **served_run(folder, n)}
+    row = {"features": float(n), **in_child(extracted, dictionary, run, tokens)}
+    if tokens:
+        row |= served_run(folder, n)
     size = sum(file.stat().st_size for file in run.rglob("*") if file.is_file())
     return {**row, "run_gigabytes": size / 1e9}
 
@@ -231,7 +243,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print, end with one line of JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.wide", description=__doc__)
     parser.add_argument("--features", type=int, nargs="+", default=FEATURES)
-    parser.add_argument("--tokens", type=int, default=TOKENS)
+    parser.add_argument(
+        "--tokens", type=int, default=TOKENS, help="0: read no text, serve no page: lens and catalogue alone"
+    )
     parser.add_argument(
         "--folder", type=Path, help="where dictionaries and runs go for a while (25 GB at a million)"
     )
@@ -249,7 +263,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     answer: dict[str, Any] = {"benchmark": "wide", "rows": rows}
     if len(rows) > 1:
         names = ("logit", "contexts", "catalogue", "own_gigabytes", "resident_gigabytes", "run_gigabytes")
-        answer["growth"] = {name: growth(rows, name) for name in names}
+        answer["growth"] = {name: growth(rows, name) for name in names if all(name in row for row in rows)}
         print("\nGrowth (1 is linear): " + ", ".join(f"{k} {v:.2f}" for k, v in answer["growth"].items()))
     if options.figure is not None:
         draw(rows, options.figure)
