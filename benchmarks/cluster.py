@@ -11,11 +11,13 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import multiprocessing
 import os
 import secrets
 import shutil
 import signal
 import sqlite3
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -31,6 +33,9 @@ _PORT = 6399
 _HOSTS = {"onesense-a": "10.77.0.1", "onesense-b": "10.77.0.2"}
 _BENCHMARKS = ("winogender", "crows-pairs-gender")
 SHARD_WINDOWS = 8
+"""Of a part where bytes are compared: many small parts, so that a node is lost in the middle."""
+_SPEED_WINDOWS = 32
+"""Of a part where speed is measured; the default of ``extract`` is 1,024."""
 _STOP_AFTER = 2
 
 
@@ -61,7 +66,14 @@ class _Told:
         self.seconds += time.perf_counter() - began if shared else 0.0
 
 
-def run(command: str, folder: Path, tokens: int, executor: Any, then: Callable[[], None] | None) -> float:
+def run(
+    command: str,
+    folder: Path,
+    tokens: int,
+    executor: Any,
+    then: Callable[[], None] | None = None,
+    windows: int = SHARD_WINDOWS,
+) -> float:
     """Run a command of onesense; seconds of the stage that a cluster does.
 
     Args:
@@ -70,6 +82,7 @@ def run(command: str, folder: Path, tokens: int, executor: Any, then: Callable[[
         tokens: That ``extract`` reads.
         executor: Where it works.
         then: Called in the middle of it.
+        windows: Of a part that ``extract`` hands out.
     """
     from onesense.bias.audit import AuditSettings, audit
     from onesense.features.contexts import ContextSettings
@@ -83,7 +96,7 @@ def run(command: str, folder: Path, tokens: int, executor: Any, then: Callable[[
     dictionary = load_dictionary(release="demo", sae_id="blocks.15.hook_resid_post")
     stages = _Told(then)
     if command == "extract":
-        contexts = ContextSettings(max_tokens=tokens, windows_per_shard=SHARD_WINDOWS)
+        contexts = ContextSettings(max_tokens=tokens, windows_per_shard=windows)
         wanted = ExtractSettings(contexts=contexts, check=False, dtype="float32")
         extract(model, dictionary, folder, wanted, stages=stages, executor=executor)
         return stages.seconds
@@ -228,16 +241,42 @@ def speed(tokens: int, work: Path) -> tuple[float, float]:
     times = []
     for workers in (1, 2):
         with ray_nodes(*[1] * workers), closing(RayExecutor("auto", threads=1)) as executor:
-            run("extract", work / f"warm-{workers}", SHARD_WINDOWS * 127 * 2 * workers, executor, None)
-            times.append(run("extract", work / f"speed-{workers}", tokens, executor, None))
+            run("extract", work / f"warm-{workers}", SHARD_WINDOWS * 127 * 2 * workers, executor)
+            times.append(run("extract", work / f"speed-{workers}", tokens, executor, windows=_SPEED_WINDOWS))
     return times[0], times[1]
+
+
+def apart(tokens: int, work: Path) -> tuple[float, float]:
+    """Seconds of the same pass in one process alone, and in each of two that know nothing of one another, on average.
+
+    What two cores of this machine can do at most: they share its memory.
+    """
+    context = multiprocessing.get_context("spawn")
+    means = []
+    for processes in (1, 2):
+        with context.Pool(processes) as pool:
+            folders = [work / f"apart-{processes}-{number}" for number in range(processes)]
+            means.append(
+                statistics.mean(pool.starmap(_alone, [(tokens, one) for one in folders], chunksize=1))
+            )
+    return means[0], means[1]
+
+
+def _alone(tokens: int, folder: Path) -> float:
+    import torch
+
+    from onesense.engine.executor import LocalExecutor
+
+    torch.set_num_threads(1)
+    run("extract", folder / "warm", SHARD_WINDOWS * 127 * 2, LocalExecutor())
+    return run("extract", folder / "run", tokens, LocalExecutor(), windows=_SPEED_WINDOWS)
 
 
 def main() -> int:
     """Compare and measure; 1 where a file differs."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cluster", description=__doc__)
     parser.add_argument("--tokens", type=int, default=12_000)
-    parser.add_argument("--speed-tokens", type=int, default=60_000)
+    parser.add_argument("--speed-tokens", type=int, default=20 * _SPEED_WINDOWS * 127)
     parser.add_argument("--only", choices=["bytes", "speed"])
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--child", help=argparse.SUPPRESS)
@@ -261,16 +300,16 @@ def main() -> int:
             for command in ("extract", "audit"):
                 equal = compare(command, asked.tokens, Path(place)) and equal
         if asked.only != "bytes":
-            one, two = speed(asked.speed_tokens // (4 if asked.quick else 1), Path(place))
-            print(
-                json.dumps(
-                    {
-                        "one_worker_s": round(one, 1),
-                        "two_workers_s": round(two, 1),
-                        "ratio": round(one / two, 2),
-                    }
-                )
-            )
+            tokens = asked.speed_tokens // (4 if asked.quick else 1)
+            one, two = speed(tokens, Path(place))
+            alone, beside = apart(tokens // 2, Path(place))
+            told = {
+                "one_worker_s": round(one, 1),
+                "two_workers_s": round(two, 1),
+                "ratio": round(one / two, 2),
+                "two_processes_apart_ratio": round(2 * alone / beside, 2),
+            }
+            print(json.dumps(told))
     return 0 if equal else 1
 
 

@@ -39,6 +39,7 @@ def test_commands_that_have_ray_say_so(tmp_path: Path) -> None:
         "senses measure",
         "audit",
         "debias",
+        "interpret",
     ]
     assert known["audit"].on_ray("here:1").arguments[-2:] == ("--ray", "here:1")
 

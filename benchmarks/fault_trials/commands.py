@@ -72,8 +72,10 @@ def commands(made: Materials) -> dict[str, Command]:
         ),
         Command(
             "interpret",
-            ("interpret", "--explainer", "lexical", *run, "--output-file", "explained.json"),
+            ("interpret", "--explainer", "lexical", *run, "--score", "detection,fuzz", *text,
+             "--output-file", "explained.json"),
             goes_on_from="extract",
+            takes_ray=True,
         ),
         Command(
             "steer",

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 NODES = 2
-_WINDOWS, _ITEMS = 8, 32
+_WINDOWS, _ITEMS, _FEATURES = 8, 32, 4
 _ROOT = Path(__file__).parents[2]
 _MOST_SECONDS = 180.0
 _SECONDS_TO_END = 60.0
@@ -110,6 +110,7 @@ def may_use_ray() -> bool:
 def cut_small() -> None:
     """Cut the work into small parts, as a text of a few pages is one part otherwise, and a single worker does it."""
     from onesense.bias import measuring
+    from onesense.explain import lexical_scores, negative_pool
     from onesense.features import contexts
     from onesense.senses import activity
 
@@ -119,6 +120,8 @@ def cut_small() -> None:
     )
     activity._WINDOWS_PER_SHARD = _WINDOWS
     measuring.ITEMS_PER_SHARD = _ITEMS
+    negative_pool._WINDOWS_AT_ONCE = _WINDOWS
+    lexical_scores._FEATURES_AT_ONCE = _FEATURES
 
 
 def at_answer(number: int, action: Callable[[], None]) -> None:

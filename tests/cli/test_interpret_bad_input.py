@@ -32,6 +32,8 @@ from onesense.store.run_folder import RunFolder
         (["--base-url", "http://example.org/v1", "--model", "m", "--openai-api-key", "k"], 2, "plain http"),
         (["--base-url", "http://127.0.0.1:9/v1", "--model", "m"], 13, "127.0.0.1:9"),
         (["--base-url", "http://127.0.0.1:9/v1"], 2, "--model"),
+        (["--score", "fuzz", "--ray", "127.0.0.1:9"], 2, "127.0.0.1:9"),
+        (["--score", "fuzz", "--ray", "nowhere"], 2, "nowhere"),
     ],
 )
 def test_bad_input(onesense: Run, run: Path, arguments: list[str], code: int, said: str) -> None:
@@ -40,6 +42,12 @@ def test_bad_input(onesense: Run, run: Path, arguments: list[str], code: int, sa
     assert said in outcome.err
     assert "Traceback" not in outcome.err
     assert "pass@" not in outcome.err
+
+
+def test_without_scores_no_cluster_is_asked(onesense: Run, run: Path) -> None:
+    outcome = onesense("interpret", "--run-folder", run, "--ray", "127.0.0.1:9", "--features", "0-2")
+    assert outcome.code == 0, outcome.err
+    assert "No cluster is asked" in outcome.err
 
 
 def test_nothing_to_explain(onesense: Run, run: Path, tmp_path: Path) -> None:

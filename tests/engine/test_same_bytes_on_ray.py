@@ -1,4 +1,4 @@
-"""Extract, senses and audit on a cluster of two nodes, one of which goes down: the files of one process."""
+"""Extract, senses, audit and interpret on a cluster of two nodes, one of which goes down: the files of one process."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ from onesense.bias.scoring.requests import Request, Score, Scorer
 from onesense.engine.executor import Executor
 from onesense.engine.stages import Silent, Stages
 from onesense.errors import IncompatibleError
+from onesense.explain.interpretation import InterpretSettings, interpret
+from onesense.explain.source import open_source
 from onesense.features.contexts import ContextSettings
 from onesense.features.extract import ExtractSettings, extract
 from onesense.model.language_model import LanguageModel
@@ -130,6 +132,16 @@ class Given:
         recipe = make_recipe(self.model, [EditGroup(self.dictionary, [Edit.plain(3, 4.0)])])
         audit(self.model, folder, recipe=recipe, settings=AuditSettings(draws=50), **where)
 
+    def interpret(
+        self, folder: Path, *, stages: Stages | None = None, executor: Executor | None = None
+    ) -> None:
+        self.extract(folder)
+        source = open_source(folder, None, word_sets=(), seed=0, device="cpu", default=folder)
+        settings = InterpretSettings(scores=("detection", "fuzz"), text=self.text)
+        with source.reader:
+            found = interpret(source, settings, stages=stages, executor=executor).scores
+        assert all(summary.features > 2 for summary in found[0].summaries)
+
 
 @pytest.fixture(scope="module")
 def given(tmp_path_factory: pytest.TempPathFactory) -> Given:
@@ -162,7 +174,14 @@ def _contents(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("command", "stage"), [("extract", "Contexts"), ("senses", "Reading text"), ("audit", "Scoring")]
+    ("command", "stage"),
+    [
+        ("extract", "Contexts"),
+        ("senses", "Reading text"),
+        ("audit", "Scoring"),
+        ("interpret", "Texts where features do not fire"),
+        ("interpret", "Scoring word sets"),
+    ],
 )
 def test_a_cluster_that_loses_a_node_writes_the_files_of_one_process(
     given: Given,
@@ -175,6 +194,7 @@ def test_a_cluster_that_loses_a_node_writes_the_files_of_one_process(
 ) -> None:
     monkeypatch.setattr(audit_module, "suite", lambda name: [_Letters()])
     monkeypatch.setattr("onesense.bias.measuring.ITEMS_PER_SHARD", 64)
+    monkeypatch.setattr("onesense.explain.lexical_scores._FEATURES_AT_ONCE", 4)
     torch.set_num_threads(1)
     run = getattr(given, command)
     run(tmp_path / "here")

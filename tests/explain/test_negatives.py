@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from explain.planted import FEATURES, POOL, SILENT, Planted
 from onesense.errors import ConfigurationError, IncompatibleError, NotFoundError
 from onesense.explain.evidence import is_train
 from onesense.explain.negative_pool import Pool, PoolSettings, choose_windows, partners, read_pool
+from onesense.explain.negative_stretches import NearestStretches
 from onesense.explain.negatives import NEGATIVE_KINDS, Negatives
 from onesense.explain.passages import TokenPieces
 
@@ -63,6 +68,31 @@ def test_nearest_equals_a_search_over_every_stretch(planted) -> None:
         np.testing.assert_allclose(of_stretch[pool.nearest[feature]], best, atol=1e-5)
         at = pool.tokens[pool.nearest[feature], pool.nearest_position[feature]]
         np.testing.assert_allclose(cosine[at, feature], best, atol=1e-5)
+
+
+@given(
+    cosines=arrays(
+        np.float32, st.tuples(st.integers(0, 12), st.just(3)), elements=st.sampled_from([0, 0.5, 1])
+    ),
+    cuts=st.lists(st.integers(0, 12), max_size=3),
+    kept=st.integers(1, 5),
+)
+def test_the_nearest_stretches_do_not_depend_on_how_they_are_cut(cosines, cuts, kept) -> None:
+    """Few different cosines, so that most are equal: of those the first stretches count."""
+    edges = sorted({0, len(cosines), *(min(cut, len(cosines)) for cut in cuts)})
+    whole = NearestStretches.none(3, kept)
+    for start, stop in pairwise(edges):
+        values = torch.from_numpy(cosines[start:stop])
+        own = NearestStretches.none(3, kept).with_stretches(values, (values * 10).to(torch.int32), first=0)
+        whole = whole.merged(own, first=start)
+    for column in range(3):
+        order = np.argsort(-cosines[:, column], kind="stable")[:kept]
+        missing = [-1] * (kept - len(order))
+        assert whole.stretch[:, column].tolist() == [*order.tolist(), *missing]
+        assert (
+            whole.position[: len(order), column].tolist()
+            == (cosines[order, column] * 10).astype(int).tolist()
+        )
 
 
 def small_pool(fires: list[list[int]], stretches: int = 8) -> Pool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -167,11 +168,14 @@ def interpret_command(
     seed: options.Seed = None,
     device: options.Device = None,
     device_map: options.DeviceMap = None,
+    ray: options.Ray = None,
+    ray_storage: options.RayStorage = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Say in words what each feature is, and score the saying."""
     from onesense.cli.interpreting import (
         chosen_endpoint,
+        chosen_executor,
         chosen_features,
         chosen_scores,
         chosen_source,
@@ -207,4 +211,7 @@ def interpret_command(
         text=text,
         dry_run=dry_run,
     )
-    interpret_and_show(source, wanted, settings.interpreted_features_file, confirmed=yes, quiet=quiet)
+    with closing(chosen_executor(ray, ray_storage, source, () if dry_run else scores)) as executor:
+        interpret_and_show(
+            source, wanted, settings.interpreted_features_file, executor, confirmed=yes, quiet=quiet
+        )

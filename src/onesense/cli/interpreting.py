@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from onesense.store.run_folder import folder_name
 
 if TYPE_CHECKING:
     from onesense.config import Settings
+    from onesense.engine.executor import Executor
     from onesense.explain.endpoint.settings import EndpointSettings
     from onesense.explain.interpretation import Interpretation, InterpretSettings
     from onesense.explain.scores.score import ScoreKind
@@ -107,10 +108,36 @@ def chosen_scores(typed: str | None) -> tuple[ScoreKind, ...]:
     return tuple(dict.fromkeys(names))  # type: ignore[arg-type]
 
 
+def chosen_executor(
+    ray: str | None, storage: str | None, source: RunSource | TableSource, scores: Sequence[ScoreKind]
+) -> Executor:
+    """Where texts are read and word sets judge.
+
+    Args:
+        ray: Address of a cluster; None for this process.
+        storage: For large results.
+        source: What is explained.
+        scores: Which scores.
+
+    Raises:
+        ConfigurationError: See ``open_executor``.
+    """
+    from onesense.engine.choose import open_executor
+
+    if ray is None or not scores:
+        if ray is not None:
+            note("No cluster is asked: it shares the work of --score, and nothing is scored.")
+        return open_executor(None)
+    from onesense.explain.source import with_contexts
+
+    return open_executor(ray, storage=storage, device=with_contexts(source).model.device.type)
+
+
 def interpret_and_show(
     source: RunSource | TableSource,
     settings: InterpretSettings,
     output: Path | None,
+    executor: Executor,
     *,
     confirmed: bool,
     quiet: bool,
@@ -121,7 +148,9 @@ def interpret_and_show(
 
     bars = Bars(quiet=quiet, live=None if settings.endpoint is None else lambda: made.spent)
     stages = RecordedStages(bars, source.run.path)
-    made = Interpretation(source, settings, stages=stages, tell=note, agree=lambda: confirmed or _agreed())
+    made = Interpretation(
+        source, settings, stages=stages, executor=executor, tell=note, agree=lambda: confirmed or _agreed()
+    )
     with made.opened() as catalog:
         try:
             made.run(catalog)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from onesense.engine.executor import Executor
 from onesense.engine.stages import Silent, Stages
 from onesense.errors import ConfigurationError
 from onesense.explain.asking import Asking, Prices
@@ -99,6 +100,8 @@ class Interpretation:
         source: The run, or the table that one was begun from; see ``open_source``.
         settings: What is explained.
         stages: Told about progress.
+        executor: Where texts are read and word sets judge; None: here. Results do not depend on it. A language model is
+            asked from here: one place keeps the key, the stored replies and the account of what was spent.
         tell: Is given lines for people: whom is asked, estimates, batches.
         agree: Asked before questions are sent that may cost money; False ends the call without asking any.
 
@@ -114,12 +117,14 @@ class Interpretation:
         settings: InterpretSettings | None = None,
         *,
         stages: Stages | None = None,
+        executor: Executor | None = None,
         tell: Tell = lambda _line: None,
         agree: Callable[[], bool] = lambda: True,
     ) -> None:
         self._source = source
         self._settings = settings or InterpretSettings()
         self._stages = stages or Silent()
+        self._executor = executor
         self._tell, self._agree = tell, agree
         self._asking: Asking | None = None
         self.features: Sequence[int] = ()
@@ -167,7 +172,7 @@ class Interpretation:
             self._ask(settings.endpoint, catalog, lexical)
         elif settings.scores:
             source = with_contexts(self._source)
-            negatives = source.negatives(settings.text, self._stages)
+            negatives = source.negatives(settings.text, self._stages, self._executor)
             self._score_lexical(source, negatives, catalog, lexical)
 
     def _explain_lexically(self, catalog: Catalog) -> Mapping[int, LexicalExplanation]:
@@ -235,7 +240,7 @@ class Interpretation:
         for row in read_explanations(catalog, sense=WHOLE, method="llm", model=model):
             if row.feature in said and row.status == "ok":
                 said[row.feature] = row.text
-        negatives = source.negatives(settings.text, self._stages)
+        negatives = source.negatives(settings.text, self._stages, self._executor)
         score = partial(asking.score, reader=source.reader, negatives=negatives, catalog=catalog)
         with self._stages.stage("Scoring", "features") as progress:
             found = score(said, "llm", settings.scores, progress=progress)
@@ -264,6 +269,7 @@ class Interpretation:
                 negatives,
                 catalog,
                 progress,
+                self._executor,
             )
         self.scores.append(Scores("word sets", "word sets", found))
 
@@ -278,6 +284,7 @@ def interpret(
     *,
     output: Path | None = None,
     stages: Stages | None = None,
+    executor: Executor | None = None,
     tell: Tell = lambda _line: None,
 ) -> Interpretation:
     """Explain the features of a run, and score the explanations.
@@ -287,6 +294,7 @@ def interpret(
         settings: What is explained, by whom, and how it is scored.
         output: Where explanations go as JSON, besides the run's catalogue.
         stages: Told about progress.
+        executor: Where texts are read and word sets judge; None: here. Results do not depend on it.
         tell: Is given lines for people.
 
     Returns:
@@ -295,7 +303,7 @@ def interpret(
     Raises:
         OnesenseError: See ``Interpretation.run``.
     """
-    made = Interpretation(source, settings, stages=stages, tell=tell)
+    made = Interpretation(source, settings, stages=stages, executor=executor, tell=tell)
     with made.opened() as catalog:
         made.run(catalog)
         if output is not None:

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
 
-from onesense.explain.evidence import EvidenceReader
+from onesense.engine.executor import Executor, LocalExecutor
+from onesense.explain.evidence import EvidenceReader, FeatureEvidence
 from onesense.explain.lexical import LexicalExplanation, Lexicon
 from onesense.explain.lexical_judge import LexicalJudge
 from onesense.explain.negatives import Negatives
 from onesense.explain.scores.judge import MOST_CONFIDENT, Judgement, ShownContext
-from onesense.explain.scores.score import ScoreKind
-from onesense.explain.scores.summary import ScoreSummary
-from onesense.explain.scoring import Progress, Scored, score_explanations
+from onesense.explain.scores.score import Score, ScoreKind, score_feature
+from onesense.explain.scores.summary import ScoreSummary, shuffled_explanations, summarise
+from onesense.explain.scoring import KeptScores, Progress, Scored
 from onesense.store.catalog import Catalog
 
 LEXICAL = "lexical"
+
+_FEATURES_AT_ONCE = 64
 
 
 class WordSetJudge:
@@ -59,6 +64,7 @@ def score_lexical(
     negatives: Negatives,
     catalog: Catalog,
     progress: Progress,
+    executor: Executor | None = None,
 ) -> list[ScoreSummary]:
     """Score lexical explanations by themselves; see ``score_explanations``.
 
@@ -70,12 +76,48 @@ def score_lexical(
         negatives: Where features do not fire.
         catalog: Where scores go.
         progress: Told about features scored.
+        executor: Where they are judged; None: here. Results do not depend on it.
     """
     texts = {feature: one.text for feature, one in explanations.items()}
-    scored = Scored(texts, LEXICAL, "", WordSetJudge(explanations, lexicon), LEXICAL, at_once=1)
-    return asyncio.run(
-        score_explanations(scored, kinds, reader, negatives, catalog, progress, seed=reader.seed)
-    )
+    judge = WordSetJudge(explanations, lexicon)
+    scored = Scored(texts, LEXICAL, "", judge, LEXICAL, at_once=1)
+    work = _Judging(judge, texts, shuffled_explanations(texts, reader.seed), kinds, negatives, reader.seed)
+    evidence = (reader.evidence(feature) for feature in sorted(texts))
+    groups = iter(lambda: list(islice(evidence, _FEATURES_AT_ONCE)), [])
+    with KeptScores(scored, catalog, progress) as kept:
+        for found in (executor or LocalExecutor()).map_shards(work, groups):
+            for scores in found:
+                kept.add(scores)
+    return summarise(kept.scores, seed=reader.seed)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Judging:
+    """Scores what is said of some features; can be sent to another process."""
+
+    judge: WordSetJudge
+    texts: Mapping[int, str]
+    others: Mapping[int, str | None]
+    kinds: Sequence[ScoreKind]
+    negatives: Negatives
+    seed: int
+
+    def __call__(self, features: Sequence[FeatureEvidence]) -> list[list[Score]]:
+        return asyncio.run(self._scores(features))
+
+    async def _scores(self, features: Sequence[FeatureEvidence]) -> list[list[Score]]:
+        return [
+            await score_feature(
+                self.kinds,
+                self.judge,
+                one,
+                self.negatives,
+                self.texts[one.feature],
+                self.seed,
+                shuffled=self.others.get(one.feature),
+            )
+            for one in features
+        ]
 
 
 def _probability(judge: LexicalJudge, context: ShownContext) -> float:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 import torch
@@ -14,24 +13,27 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
+from onesense.engine.executor import Executor, LocalExecutor
 from onesense.errors import ConfigurationError
 from onesense.explain.evidence import is_train
+from onesense.explain.negative_stretches import (
+    Ints,
+    NearestStretches,
+    StretchesPart,
+    StretchReading,
+    joined,
+    residual_of,
+)
 from onesense.features.context_shards import limit_tokens
-from onesense.features.encoding import encoded
-from onesense.model.capture import capture
 from onesense.model.language_model import LanguageModel
-from onesense.sae.activations import check_finite, usable_positions
 from onesense.sae.dictionary import Dictionary
 from onesense.text.corpus import Document
-from onesense.text.windows import Window, batch_windows, iter_windows
+from onesense.text.windows import Window, iter_windows
 
 Progress = Callable[[int, int | None], None]
-Ints = NDArray[np.int32]
 
 _WINDOWS_AT_ONCE = 16
-_LATENTS_AT_ONCE = 2**22
 _FEATURES_AT_ONCE = 512
-_NOWHERE = -2.0  # below every cosine
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,165 +140,54 @@ def read_pool(
     windows: list[Window],
     settings: PoolSettings,
     progress: Progress | None = None,
+    executor: Executor | None = None,
 ) -> Pool:
     """Run windows through model and dictionary once.
+
+    Args:
+        model: The model.
+        dictionary: The features.
+        windows: From :func:`choose_windows`.
+        settings: What is kept.
+        progress: Told about windows read.
+        executor: Where they are read; None: here. Results do not depend on it.
 
     Raises:
         NumericalError: NaN or infinity among the activations.
     """
     near = dictionary.to(device=model.device)
-    reader = _Reader(near, settings)
-    parts: list[_Part] = []
-    nearest = _Nearest.none(near.d_sae, settings.nearest)
-    stream = iter(windows)
-    done = 0
-    while group := list(islice(stream, _WINDOWS_AT_ONCE)):
-        batch = batch_windows(model, group)
-        residual = capture(model, batch, [near.hook_point])[near.hook_point]
-        check_finite(residual[batch.content], near.hook_point, group[0])
-        prefix = 0 if model.bos_id is None else 1
-        usable = usable_positions(residual, batch.content)[:, prefix:]
-        for part, cosine, where in reader.parts(residual[:, prefix:], usable, group):
-            nearest = nearest.merged(cosine, where, first=sum(len(one.document) for one in parts))
-            parts.append(part)
+    groups = [windows[first : first + _WINDOWS_AT_ONCE] for first in range(0, len(windows), _WINDOWS_AT_ONCE)]
+    # The mean of the first windows, which a hash chose, stands for that of all.
+    residual, usable = residual_of(model, near.hook_point, groups[0])
+    mean = residual[usable].float().mean(0).cpu().numpy()
+    work = StretchReading(model, near, settings.width, settings.nearest, mean)
+    parts: list[StretchesPart] = []
+    nearest = NearestStretches.none(near.d_sae, settings.nearest)
+    stretches = done = 0
+    for group, (part, found) in zip(
+        groups, (executor or LocalExecutor()).map_shards(work, groups), strict=True
+    ):
+        nearest = nearest.merged(found, first=stretches)
+        parts.append(part)
+        stretches += len(part.document)
         done += len(group)
         if progress is not None:
             progress(done, len(windows))
     return _pool(parts, nearest, near.d_sae)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Part:
-    """Stretches of a few windows; ``active`` is sparse, [stretches, d_sae], as are the tokens of the peaks."""
-
-    document: Ints
-    start: NDArray[np.int64]
-    tokens: Ints
-    row: Ints
-    feature: Ints
-    activation: NDArray[np.float32]
-    position: Ints
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Nearest:
-    """The nearest stretches so far, [kept, d_sae] each."""
-
-    cosine: Tensor
-    stretch: Tensor
-    position: Tensor
-
-    @classmethod
-    def none(cls, n_features: int, kept: int) -> _Nearest:
-        shape = (kept, n_features)
-        return cls(
-            torch.full(shape, _NOWHERE),
-            torch.full(shape, -1, dtype=torch.int32),
-            torch.zeros(shape, dtype=torch.int32),
-        )
-
-    def merged(self, cosine: Tensor, position: Tensor, first: int) -> _Nearest:
-        """With more stretches, numbered from ``first`` on, [stretches, d_sae]."""
-        number = torch.arange(first, first + len(cosine), dtype=torch.int32)[:, None].expand_as(cosine)
-        every = torch.cat([self.cosine, cosine])
-        kept = every.topk(len(self.cosine), dim=0)
-        stretch = torch.cat([self.stretch, number]).gather(0, kept.indices)
-        place = torch.cat([self.position, position]).gather(0, kept.indices)
-        return _Nearest(kept.values, torch.where(kept.values > _NOWHERE, stretch, -1), place)
-
-
-class _Reader:
-    """Turns activations into stretches and cosines."""
-
-    def __init__(self, dictionary: Dictionary, settings: PoolSettings) -> None:
-        self._dictionary = dictionary
-        self._width = settings.width
-        self._prefix_mean: Tensor | None = None
-        rows = dictionary.decoder_rows(torch.arange(dictionary.d_sae)).to(dictionary.device).float()
-        self._directions = torch.nn.functional.normalize(rows, dim=1)
-
-    def parts(
-        self, residual: Tensor, usable: Tensor, windows: list[Window]
-    ) -> Iterator[tuple[_Part, Tensor, Tensor]]:
-        """Stretches of a batch, few windows at a time, with the cosine and its token for each feature."""
-        if self._prefix_mean is None:
-            # The mean of the first windows, which a hash chose, stands for that of all.
-            self._prefix_mean = residual[usable].float().mean(0)
-        at_once = max(1, _LATENTS_AT_ONCE // (residual.shape[1] * self._dictionary.d_sae))
-        for first in range(0, len(windows), at_once):
-            rows = slice(first, first + at_once)
-            yield self._part(residual[rows], usable[rows], windows[rows], self._prefix_mean)
-
-    def _part(
-        self, residual: Tensor, usable: Tensor, windows: list[Window], mean: Tensor
-    ) -> tuple[_Part, Tensor, Tensor]:
-        flat = residual.flatten(0, 1)
-        with torch.no_grad():
-            values, limit = encoded(self._dictionary, flat)
-            latents = torch.where(values > limit, values, 0).float()
-            cosines = torch.nn.functional.normalize(flat.float() - mean, dim=1) @ self._directions.T
-        counted = usable.flatten()
-        latents[~counted] = 0
-        cosines[~counted] = _NOWHERE
-        shape = (*residual.shape[:2], self._dictionary.d_sae)
-        activation, position = self._strongest(latents.view(shape), 0.0)
-        cosine, place = self._strongest(cosines.view(shape), _NOWHERE)
-        cut, tokens = _stretches(windows, self._width, usable.shape[1])
-        activation, position, cosine, place = (one[cut] for one in (activation, position, cosine, place))
-        cosine = torch.where(activation > 0, _NOWHERE, cosine)
-        row, feature = (one.cpu().numpy().astype(np.int32) for one in activation.nonzero(as_tuple=True))
-        part = _Part(
-            *tokens,
-            row,
-            feature,
-            activation[row, feature].cpu().numpy(),
-            position[row, feature].cpu().numpy().astype(np.int32),
-        )
-        return part, cosine.cpu(), place.to(torch.int32).cpu()
-
-    def _strongest(self, values: Tensor, nothing: float) -> tuple[Tensor, Tensor]:
-        """The largest value of each stretch and its token, [windows * stretches, d_sae]."""
-        missing = -values.shape[1] % self._width
-        if missing:
-            values = torch.nn.functional.pad(values, (0, 0, 0, missing), value=nothing)
-        best = values.unflatten(1, (-1, self._width)).max(dim=2)
-        return best.values.flatten(0, 1), best.indices.flatten(0, 1)
-
-
-def _stretches(
-    windows: list[Window], width: int, longest: int
-) -> tuple[Tensor, tuple[Ints, NDArray[np.int64], Ints]]:
-    """Which stretches of a padded batch hold enough text, and their document, start and tokens."""
-    each = -(-longest // width)
-    cut, document, start = [], [], []
-    tokens = []
-    for row, window in enumerate(windows):
-        for number, first in enumerate(range(0, len(window.ids), width)):
-            ids = window.ids[first : first + width]
-            # A short rest of a window says too little of where it comes from.
-            if len(ids) >= width // 2 or first == 0:
-                cut.append(row * each + number)
-                document.append(window.document)
-                start.append(window.start + first)
-                tokens.append([*ids, *[-1] * (width - len(ids))])
-    made = (np.array(document, np.int32), np.array(start, np.int64), np.array(tokens, np.int32))
-    return torch.tensor(cut), made
-
-
-def _pool(parts: list[_Part], nearest: _Nearest, n_features: int) -> Pool:
-    sizes = np.cumsum([0, *(len(part.document) for part in parts)])
-    stretch = np.concatenate([part.row + int(first) for part, first in zip(parts, sizes, strict=False)])
-    feature = np.concatenate([part.feature for part in parts])
-    order = np.argsort(feature, kind="stable")
-    pointer = np.concatenate([[0], np.cumsum(np.bincount(feature, minlength=n_features))])
+def _pool(parts: list[StretchesPart], nearest: NearestStretches, n_features: int) -> Pool:
+    whole = joined(parts)
+    order = np.argsort(whole.feature, kind="stable")
+    pointer = np.concatenate([[0], np.cumsum(np.bincount(whole.feature, minlength=n_features))])
     return Pool(
-        document=np.concatenate([part.document for part in parts]),
-        start=np.concatenate([part.start for part in parts]),
-        tokens=np.concatenate([part.tokens for part in parts]),
+        document=whole.document,
+        start=whole.start,
+        tokens=whole.tokens,
         pointer=pointer.astype(np.int64),
-        stretch=stretch[order].astype(np.int32),
-        activation=np.concatenate([part.activation for part in parts])[order],
-        position=np.concatenate([part.position for part in parts])[order],
+        stretch=whole.row[order],
+        activation=whole.activation[order],
+        position=whole.position[order],
         nearest=np.ascontiguousarray(nearest.stretch.numpy().T),
         nearest_position=np.ascontiguousarray(nearest.position.numpy().T),
         similarity=np.ascontiguousarray(nearest.cosine.numpy().T),

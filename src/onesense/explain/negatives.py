@@ -13,16 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from onesense.engine.executor import Executor
 from onesense.engine.stages import Silent, Stages
 from onesense.errors import FormatError, IncompatibleError, NotFoundError
-from onesense.explain.negative_pool import (
-    Ints,
-    Pool,
-    PoolSettings,
-    choose_windows,
-    partners,
-    read_pool,
-)
+from onesense.explain.negative_pool import Pool, PoolSettings, choose_windows, partners, read_pool
+from onesense.explain.negative_stretches import Ints
 from onesense.explain.passages import Passage, TokenPieces
 from onesense.model.language_model import LanguageModel
 from onesense.sae.dictionary import Dictionary
@@ -183,6 +178,7 @@ def collect_negatives(
     pieces: TokenPieces | None = None,
     settings: PoolSettings | None = None,
     stages: Stages | None = None,
+    executor: Executor | None = None,
 ) -> Negatives:
     """Read a part of the test documents once; what was read before is opened.
 
@@ -196,6 +192,7 @@ def collect_negatives(
         pieces: For the text of tokens; None: made here.
         settings: How much is read, and the seed that divides documents.
         stages: Told about progress.
+        executor: Where they are read; None: here. Results do not depend on it.
 
     Raises:
         ConfigurationError: No test document holds a token, or the context does not fit the model.
@@ -210,7 +207,7 @@ def collect_negatives(
         stages = stages or Silent()
         windows = choose_windows(model, documents, settings)
         with stages.stage("Texts where features do not fire", "windows") as progress:
-            pool = read_pool(model, dictionary, windows, settings, progress)
+            pool = read_pool(model, dictionary, windows, settings, progress, executor)
         directions = dictionary.decoder_rows(torch.arange(dictionary.d_sae))
         arrays: dict[str, NDArray[Any]] = {field.name: getattr(pool, field.name) for field in fields(Pool)}
         arrays["partners"] = partners(pool, directions, settings.partners)

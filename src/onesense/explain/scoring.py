@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
 
 from onesense.explain.evidence import EvidenceReader, FeatureEvidence
 from onesense.explain.explanation import WHOLE
@@ -84,16 +86,44 @@ async def score_explanations(
             shuffled=other.get(evidence.feature),
         )
 
-    found: list[Score] = []
-    with Written[ScoreRow](catalog, write_scores) as written:
-        done = 0
+    with KeptScores(scored, catalog, progress) as kept:
         async with aclosing(in_flight(_evidence(reader, scored), score, most=scored.at_once)) as results:
             async for scores in results:
-                written.add(_rows(scores, scored))
-                found.extend(scores)
-                done += 1
-                progress(done, len(scored.explanations))
-    return summarise(found, seed=seed)
+                kept.add(scores)
+    return summarise(kept.scores, seed=seed)
+
+
+class KeptScores:
+    """Scores on their way into the catalogue; use it as a context manager.
+
+    Args:
+        scored: Whose explanations.
+        catalog: Where scores go.
+        progress: Told about features scored.
+
+    Attributes:
+        scores: All of them.
+    """
+
+    def __init__(self, scored: Scored, catalog: Catalog, progress: Progress) -> None:
+        self.scores: list[Score] = []
+        self._scored, self._progress, self._features = scored, progress, 0
+        self._written = Written[ScoreRow](catalog, write_scores)
+
+    def add(self, scores: Sequence[Score]) -> None:
+        """Keep all scores of one feature."""
+        self._written.add(_rows(scores, self._scored))
+        self.scores.extend(scores)
+        self._features += 1
+        self._progress(self._features, len(self._scored.explanations))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._written.flush()
 
 
 def _evidence(reader: EvidenceReader, scored: Scored) -> Iterator[FeatureEvidence]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from onesense.engine.executor import Executor
 from onesense.engine.stages import Stages
 from onesense.errors import ConfigurationError, IncompatibleError
 from onesense.explain.evidence import EvidenceReader, FeatureEvidence, is_train
@@ -115,12 +116,13 @@ class RunSource:
             )
         return SenseEvidenceReader(measured, self.model, self.seed)
 
-    def negatives(self, text: str | None, stages: Stages) -> Negatives:
+    def negatives(self, text: str | None, stages: Stages, executor: Executor | None = None) -> Negatives:
         """Texts in which features do not fire; read once and kept in the run.
 
         Args:
             text: The text of the run; None for the packaged sample.
             stages: Told about progress.
+            executor: Where they are read; None: here.
 
         Raises:
             IncompatibleError: It is another text.
@@ -146,6 +148,7 @@ class RunSource:
             pieces=self.reader.pieces,
             settings=PoolSettings(context_size=size, width=stored["width"], seed=self.seed),
             stages=stages,
+            executor=executor,
         )
 
 
