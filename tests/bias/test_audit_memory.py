@@ -11,12 +11,12 @@ import psutil
 import pytest
 
 from onesense.bias.audit import AuditSettings
-from onesense.bias.audit_memory import AuditMemory, estimate_audit_memory
+from onesense.bias.audit_memory import estimate_audit_memory
 from onesense.bias.scoring.scorer import ScoringSettings
 from onesense.errors import DeviceError
 from onesense.model.language_model import LanguageModel
 from onesense.model.load import load_model, save_model
-from onesense.model.memory import weights_in_memory
+from onesense.model.memory import MemoryNeeded, weights_in_memory
 from onesense.sae.load import load_dictionary
 from onesense.steer.edit import Edit, Operation
 from onesense.steer.intervention import EditGroup
@@ -64,7 +64,7 @@ def test_weights_on_disk_take_no_memory(
 
 def test_what_there_is_no_room_for_is_refused_unless_forced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=10**9))
-    huge = AuditMemory(10**9, 10**13, 0, 5)
+    huge = MemoryNeeded(10**9, 10**13, 0, 5)
     with pytest.raises(DeviceError, match=r"about 10001 GB of memory .* GB are free") as told:
         huge.require(force=False)
     assert "--device-map" in (told.value.hint or "")

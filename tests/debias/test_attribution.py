@@ -131,7 +131,7 @@ def test_texts_in_many_batches_keep_their_order(
     monkeypatch.setattr("onesense.debias.attribution._SPARSE", share)
     dictionaries = [dictionary_at(point) for point in POINTS]
     together = contrast_attributions(tiny_llama, dictionaries, _contrasts())
-    monkeypatch.setattr("onesense.debias.attribution._TOKENS_ON_CPU", 1)
+    monkeypatch.setattr("onesense.debias.attribution.TOKENS_ON_CPU", 1)
     monkeypatch.setattr("onesense.debias.attribution._FIRINGS_AT_ONCE", 5)
     apart = contrast_attributions(tiny_llama, dictionaries, list(reversed(_contrasts())))
     for one, other in zip(together.effects, apart.effects, strict=True):

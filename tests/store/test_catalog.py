@@ -200,6 +200,21 @@ def test_readers_see_the_old_rows_until_the_new_ones_are_whole(catalog, path):
         assert reader.count() == 2
 
 
+def test_a_closed_catalogue_holds_no_lock_whatever_still_points_at_its_answers(catalog, path) -> None:
+    catalog.replace_features([FeatureRow(0), FeatureRow(1)])
+    catalog.close()
+    reader = Catalog(path, read_only=True)
+    unread = reader._connection.execute("SELECT * FROM features")  # as the traceback of an error keeps it
+    unread.fetchone()
+    reader.close()
+    other = sqlite3.connect(path, timeout=0)
+    # Only alone can one leave the write-ahead log.
+    assert other.execute("PRAGMA journal_mode = DELETE").fetchone() == ("delete",)
+    other.close()
+    with pytest.raises(sqlite3.ProgrammingError):
+        unread.fetchone()
+
+
 def test_a_reader_cannot_write(catalog, path):
     with Catalog(path, read_only=True) as reader, pytest.raises(StorageError):
         reader.replace_features([row(0)])
@@ -367,8 +382,8 @@ def test_a_read_only_folder(path, monkeypatch):
             error.sqlite_errorcode = sqlite3.SQLITE_CANTOPEN
             raise error
 
-    def blocked(address, **keywords):
-        kind = sqlite3.Connection if "immutable=1" in address else Blocked
+    def blocked(address, factory, **keywords):
+        kind = factory if "immutable=1" in address else Blocked
         return connect(address, factory=kind, **keywords)
 
     monkeypatch.setattr(catalog_connection.sqlite3, "connect", blocked)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 
@@ -13,7 +12,7 @@ from onesense.bias.benchmarks.honest import Honest
 from onesense.bias.benchmarks.wikitext import WINDOW, WikiText
 from onesense.bias.scoring.scorer import ROWS_OF_GENERATION, TOKENS_ON_CPU
 from onesense.model.language_model import LanguageModel
-from onesense.model.memory import gigabytes, require_room, weights_in_memory
+from onesense.model.memory import MemoryNeeded, weights_in_memory
 from onesense.steer.recipe import Recipe
 
 _LIBRARIES = 800 * 10**6  # Python with torch and transformers, benchmarks, draws of the bootstrap
@@ -24,49 +23,9 @@ _GENERATED = 128  # tokens of a prompt and its continuation
 _FLOAT32 = 4
 
 
-@dataclass(frozen=True, slots=True)
-class AuditMemory:
-    """Bytes of main memory at the highest point, by what needs them.
-
-    Attributes:
-        libraries: Code and tables.
-        model: Weights.
-        dictionaries: Of the recipes.
-        activations: Of the texts that are scored together, or the keys and values of those that are generated.
-    """
-
-    libraries: int
-    model: int
-    dictionaries: int
-    activations: int
-
-    @property
-    def total(self) -> int:
-        """At the highest point."""
-        return self.libraries + self.model + self.dictionaries + self.activations
-
-    def __str__(self) -> str:
-        parts = ("model", "dictionaries", "activations")
-        named = ", ".join(f"{name} {gigabytes(getattr(self, name))}" for name in parts)
-        return f"about {gigabytes(self.total)} GB of memory at most ({named})"
-
-    def require(self, *, force: bool) -> None:
-        """Refuse what this machine has no memory for.
-
-        Raises:
-            DeviceError: More is needed than is free, and ``force`` is off.
-        """
-        require_room(
-            self.total,
-            self,
-            hint="Load the model in a narrower format (--dtype bfloat16), spread it (--device-map auto)",
-            force=force,
-        )
-
-
 def estimate_audit_memory(
     model: LanguageModel, recipes: Sequence[Recipe | None], settings: AuditSettings
-) -> AuditMemory:
+) -> MemoryNeeded:
     """What ``audit`` will take of main memory; what lies on a GPU does not count.
 
     Args:
@@ -84,15 +43,22 @@ def estimate_audit_memory(
         sum(tensor.nbytes for tensor in reference.load().tensors().values())
         for reference in references.values()
     ]
-    return AuditMemory(
+    return MemoryNeeded(
         libraries=_LIBRARIES,
         model=weights_in_memory(model),
         dictionaries=sum(sizes) if on_cpu else max(sizes, default=0),
-        activations=_activations(model, settings, edited=bool(edited)) if on_cpu else 0,
+        activations=audit_activations(model, settings, edited=bool(edited)) if on_cpu else 0,
     )
 
 
-def _activations(model: LanguageModel, settings: AuditSettings, *, edited: bool) -> int:
+def audit_activations(model: LanguageModel, settings: AuditSettings, *, edited: bool) -> int:
+    """Bytes of the texts that an audit scores together on the CPU, or of those that it generates.
+
+    Args:
+        model: As loaded.
+        settings: What is measured.
+        edited: Whether a recipe is measured, too.
+    """
     benchmarks = settings.chosen()
     batch = settings.scoring.batch_tokens or TOKENS_ON_CPU
     windows = any(isinstance(one, WikiText) for one in benchmarks)
@@ -109,6 +75,3 @@ def _activations(model: LanguageModel, settings: AuditSettings, *, edited: bool)
         return int(scored)
     kept = 2 * model.n_layers * model.d_model * model.dtype.itemsize  # keys and values of a token, at most
     return int(max(scored, ROWS_OF_GENERATION * _GENERATED * kept))
-
-
-__all__ = ["AuditMemory", "estimate_audit_memory"]

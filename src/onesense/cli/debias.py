@@ -150,6 +150,7 @@ def debias_command(
     )
     from onesense.bias.audit import AuditSettings
     from onesense.debias.debias import debias
+    from onesense.debias.debias_memory import estimate_debias_memory
     from onesense.debias.find import FindSettings
     from onesense.debias.search import SearchSettings
     from onesense.debias.settings import DebiasSettings
@@ -187,6 +188,9 @@ def debias_command(
     note(f"Model {loaded.name} ({loaded.family}, {loaded.n_layers} layers); {describe_bos(loaded)}")
     for dictionary in dictionaries:
         tell_dictionary(dictionary)
+    memory = estimate_debias_memory(loaded, dictionaries, wanted)
+    note(f"This takes {memory}")
+    memory.require(force=force, hint="Give fewer or narrower dictionaries")
     if check:
         _check(loaded, dictionaries, force=force)
     folder = settings.run_folder or _folder(loaded.name, dictionaries, settings.seed)

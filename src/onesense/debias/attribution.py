@@ -33,7 +33,8 @@ from onesense.model.language_model import LanguageModel
 from onesense.sae.dictionary import Dictionary
 
 Progress = Callable[[int, int | None], None]
-_TOKENS_ON_CPU = 512
+TOKENS_ON_CPU = 512
+"""Tokens that go through the model together on a CPU."""
 _TOKENS_ON_GPU = 4096
 # Below this share of firing latents a product for each costs less than the product with the whole decoder.
 _SPARSE = 0.01
@@ -168,7 +169,7 @@ def _attributions(
     progress: Progress | None,
 ) -> Attributions:
     texts = dict(enumerate(encode_requests(model, requests)))
-    size = _TOKENS_ON_CPU if model.device.type == "cpu" else _TOKENS_ON_GPU
+    size = TOKENS_ON_CPU if model.device.type == "cpu" else _TOKENS_ON_GPU
     values = torch.zeros(len(texts))
     tokens = torch.zeros(len(texts))
     tallies = [_Tally(dictionary.to(device=model.device)) for dictionary in dictionaries]

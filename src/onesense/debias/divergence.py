@@ -27,7 +27,7 @@ from onesense.steer.intervention import Intervention
 
 _TOKENS_PER_PASS = 512
 # Log-probabilities of the unedited model above this are computed anew each time.
-_KEPT_BYTES = 1 << 30
+KEPT_BYTES = 1 << 30
 
 
 class KlMeter:
@@ -152,7 +152,7 @@ class KlMeter:
         kept = self._base.get(number)
         if kept is None:
             kept = token_logits(self._model, texts, []).log_softmax(-1)
-            if self._held + kept.nbytes <= _KEPT_BYTES:
+            if self._held + kept.nbytes <= KEPT_BYTES:
                 self._base[number] = kept
                 self._held += kept.nbytes
         return kept

@@ -2,10 +2,56 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import psutil
 
 from onesense.errors import DeviceError
 from onesense.model.language_model import LanguageModel
+
+_LESS = "Load the model in a narrower format (--dtype bfloat16), spread it (--device-map auto)"
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryNeeded:
+    """Bytes of main memory at the highest point, by what needs them.
+
+    Attributes:
+        libraries: Code and tables.
+        model: Weights.
+        dictionaries: Their tensors.
+        activations: Of the texts that go through the model together, or the keys and values of those that are
+            generated.
+        findings: What is kept of every feature.
+    """
+
+    libraries: int
+    model: int
+    dictionaries: int
+    activations: int
+    findings: int = 0
+
+    @property
+    def total(self) -> int:
+        """At the highest point."""
+        return self.libraries + self.model + self.dictionaries + self.activations + self.findings
+
+    def __str__(self) -> str:
+        parts = ("model", "dictionaries", "activations", *(("findings",) if self.findings else ()))
+        named = ", ".join(f"{name} {gigabytes(getattr(self, name))}" for name in parts)
+        return f"about {gigabytes(self.total)} GB of memory at most ({named})"
+
+    def require(self, *, force: bool, hint: str = _LESS) -> None:
+        """Refuse what this machine has no memory for.
+
+        Args:
+            force: Whether to go on all the same.
+            hint: What takes less.
+
+        Raises:
+            DeviceError: More is needed than is free, and ``force`` is off.
+        """
+        require_room(self.total, self, hint=hint, force=force)
 
 
 def weights_in_memory(model: LanguageModel) -> int:

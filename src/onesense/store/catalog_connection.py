@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import sqlite3
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
+from weakref import WeakSet
 
 from onesense.errors import FormatError, NotFoundError, StorageError
 from onesense.store.disk_errors import disk_errors
@@ -102,8 +104,33 @@ def _check_beginning(path: Path) -> None:
         raise FormatError(f"{path} is not a catalogue.", hint="Delete it and run the command again.")
 
 
+class _Connection(sqlite3.Connection):
+    """Ends its statements when it is closed: else their locks stay for as long as an error's traceback holds them."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._cursors: WeakSet[sqlite3.Cursor] = WeakSet()
+
+    def execute(self, *arguments: Any) -> sqlite3.Cursor:
+        """See ``sqlite3.Connection.execute``; the cursor is closed with the connection."""
+        cursor = self.cursor()
+        self._cursors.add(cursor)
+        return cursor.execute(*arguments)
+
+    def close(self) -> None:
+        """Close the connection and all its cursors."""
+        for one in list(self._cursors):
+            one.close()
+        super().close()
+
+
 def _connect(path: Path, mode: str, *, immutable: bool = False) -> sqlite3.Connection:
     address = f"file:{quote(os.fsencode(path.absolute()))}?mode={mode}{'&immutable=1' if immutable else ''}"
     return sqlite3.connect(
-        address, uri=True, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        address,
+        uri=True,
+        timeout=_BUSY_SECONDS,
+        isolation_level=None,
+        check_same_thread=False,
+        factory=_Connection,
     )
