@@ -23,6 +23,7 @@ from onesense.explain.negative_stretches import (
     StretchReading,
     joined,
     residual_of,
+    stretches_of,
 )
 from onesense.features.context_shards import limit_tokens
 from onesense.model.language_model import LanguageModel
@@ -164,10 +165,10 @@ def read_pool(
     parts: list[StretchesPart] = []
     nearest = NearestStretches.none(near.d_sae, settings.nearest)
     stretches = done = 0
-    for group, (part, found) in zip(
-        groups, (executor or LocalExecutor()).map_shards(work, groups), strict=True
-    ):
-        nearest = nearest.merged(found, first=stretches)
+    results = (executor or LocalExecutor()).map_shards(work, groups)
+    for group, found in zip(groups, results, strict=True):
+        part, near_ones = stretches_of(found)
+        nearest = nearest.merged(near_ones, first=stretches)
         parts.append(part)
         stretches += len(part.document)
         done += len(group)

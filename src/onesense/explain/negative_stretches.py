@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ Ints = NDArray[np.int32]
 
 _LATENTS_AT_ONCE = 2**22
 _NOWHERE = -2.0  # below every cosine
+_NEAREST = "nearest_"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,8 +110,8 @@ class StretchReading:
     kept: int
     mean: NDArray[np.float32]
 
-    def __call__(self, windows: list[Window]) -> tuple[StretchesPart, NearestStretches]:
-        """Its stretches, and the nearest among them, numbered from 0."""
+    def __call__(self, windows: list[Window]) -> dict[str, NDArray[Any]]:
+        """Its stretches, and the nearest among them, numbered from 0; see :func:`stretches_of`."""
         residual, usable = residual_of(self.model, self.dictionary.hook_point, windows)
         nearest = NearestStretches.none(self.dictionary.d_sae, self.kept)
         parts: list[StretchesPart] = []
@@ -118,7 +120,10 @@ class StretchReading:
             nearest = nearest.with_stretches(cosine, where, first=stretches)
             parts.append(part)
             stretches += len(part.document)
-        return joined(parts), nearest
+        whole = joined(parts)
+        return {one.name: getattr(whole, one.name) for one in fields(StretchesPart)} | {
+            f"{_NEAREST}{one.name}": getattr(nearest, one.name).numpy() for one in fields(NearestStretches)
+        }
 
     @cached_property
     def _reader(self) -> _Reader:
@@ -198,6 +203,20 @@ def _stretches(
                 tokens.append([*ids, *[-1] * (width - len(ids))])
     made = (np.array(document, np.int32), np.array(start, np.int64), np.array(tokens, np.int32))
     return torch.tensor(cut), made
+
+
+def stretches_of(found: dict[str, NDArray[Any]]) -> tuple[StretchesPart, NearestStretches]:
+    """What :class:`StretchReading` read, from its arrays.
+
+    Args:
+        found: Its result, as it is sent from another process.
+    """
+    part = StretchesPart(**{one.name: found[one.name] for one in fields(StretchesPart)})
+    # Copied: what comes from another process may not be written to, and torch wants to be free to.
+    nearest = {
+        one.name: torch.from_numpy(found[f"{_NEAREST}{one.name}"].copy()) for one in fields(NearestStretches)
+    }
+    return part, NearestStretches(**nearest)
 
 
 def joined(parts: list[StretchesPart]) -> StretchesPart:
