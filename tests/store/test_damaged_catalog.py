@@ -1,6 +1,8 @@
 """Catalogues with damage that SQLite itself does not notice."""
 
 import re
+import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -60,3 +62,40 @@ def test_features_that_are_no_longer_what_was_written_are_put_back(path, damage)
         catalog.replace_features(rows)
         assert catalog.page() == before
         assert sorted(found.feature for found in catalog.search("common", limit=20)) == list(range(10))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE search_data SET block = zeroblob(8) WHERE id = 10",  # SQLite calls it a constraint that failed
+        "UPDATE search_data SET block = zeroblob(8) WHERE id = 1",
+        "DELETE FROM search_data",
+        "DELETE FROM search_config",
+        "DELETE FROM search_idx",
+        "DELETE FROM search_content",
+        "UPDATE search_docsize SET sz = x'ffffffff'",
+    ],
+)
+def test_a_word_index_that_contradicts_itself_is_told_or_made_again(tmp_path, damage) -> None:
+    path = tmp_path / "catalog.sqlite"
+    with Catalog(path) as catalog:
+        catalog.replace_features([FeatureRow(n, top_tokens=[f"w{n}", "sea"]) for n in range(3)])
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(damage)
+        connection.commit()
+    try:
+        with Catalog(path) as catalog:
+            catalog.replace_features([FeatureRow(n, top_tokens=["new"]) for n in range(2)])
+    except FormatError:
+        return  # told, and what to do about it
+    with Catalog(path, read_only=True) as catalog:
+        assert [row.feature for row in catalog.search("new")] == [0, 1]
+        assert not catalog.search("sea")
+
+
+def test_our_own_mistakes_are_not_called_damage(tmp_path) -> None:
+    with (
+        Catalog(tmp_path / "catalog.sqlite") as catalog,
+        pytest.raises(sqlite3.IntegrityError, match="UNIQUE"),
+    ):
+        catalog.replace_features([FeatureRow(1), FeatureRow(1)])

@@ -132,6 +132,8 @@ class Catalog:
         ):
             if unchanged(connection, "features", _COLUMNS, values) and _is_searchable(connection):
                 return
+            if not _is_searchable(connection):  # else words of rows that are gone stay in the index
+                connection.execute("INSERT INTO search (search) VALUES ('rebuild')")
             connection.execute("DELETE FROM features")
             connection.execute("DELETE FROM search")
             connection.executemany(_INSERT, values)

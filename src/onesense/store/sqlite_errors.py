@@ -12,7 +12,9 @@ from typing import Any
 from onesense.errors import FormatError, LockedError, OnesenseError, StorageError
 from onesense.store.disk_errors import free_bytes
 
-_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT})
+_DAMAGED = frozenset(
+    {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT, sqlite3.SQLITE_CONSTRAINT}
+)
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 _DISK = frozenset(
     {
@@ -43,9 +45,12 @@ def sqlite_errors(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (sqlite3.ProgrammingError, sqlite3.IntegrityError):
+    except sqlite3.ProgrammingError:
         raise  # our own mistake, not the file's
     except sqlite3.Error as error:
+        # So is a constraint that has a name; without one it is a word index that contradicts itself.
+        if isinstance(error, sqlite3.IntegrityError) and error.sqlite_errorcode != sqlite3.SQLITE_CONSTRAINT:
+            raise
         raise _translated(error, path) from error
     except UnicodeDecodeError as error:  # what SQLite would say of the file, in letters that the file spoils
         raise FormatError(f"{path} is damaged.", hint="Delete it and run the command again.") from error
