@@ -218,6 +218,11 @@ def test_weights_are_not_sent_and_others_at_their_place_are_refused(
         executor.evaluate(lambda number, model=other: model.name, [1])
 
 
+def test_a_folder_called_demo_is_not_taken_for_the_demo(demo_model: LanguageModel) -> None:
+    Path("demo").mkdir()
+    assert demo_model.__reduce__()[1][0] == "demo"
+
+
 def test_a_dictionary_that_was_changed_in_memory_is_sent_whole(given: Given) -> None:
     folded = given.dictionary.fold_decoder_norm()
     again = cloudpickle.loads(cloudpickle.dumps(folded))

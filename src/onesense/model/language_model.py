@@ -16,6 +16,7 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from onesense.errors import ConfigurationError, HookPointError, IncompatibleError
+from onesense.model.demo_model import DEMO_NAME
 from onesense.model.hook_points import MAPPABLE_SUFFIXES, HookPoint
 from onesense.model.placement import DeviceMap, input_device, is_offloaded, is_spread, stored_tensors
 
@@ -100,7 +101,9 @@ class LanguageModel:
         from onesense.model.reopen import reopen_model  # it loads models, so it stands above this module
 
         place = Path(self.name).expanduser()
-        name = str(place.resolve()) if place.exists() else self.name
+        # As where it was loaded: a folder that happens to be called demo is not the demo.
+        here = self.name != DEMO_NAME and place.exists()
+        name = str(place.resolve()) if here else self.name
         dtype = str(self.dtype).removeprefix("torch.")
         device = self.device.type if self.device_map is None else "auto"
         placed = (
