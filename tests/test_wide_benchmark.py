@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from benchmarks import wide
+from benchmarks import cuda, wide
 from benchmarks.wide import growth
 
 ROWS = [
@@ -45,3 +45,18 @@ def test_a_dictionary_fires_about_as_often_as_it_says(tmp_path) -> None:
     row = wide.extracted(tmp_path / "dictionary", tmp_path / "run", 500)
     assert 0.3 * wide.L0 < row["l0"] < 3 * wide.L0
     assert {"load", "logit", "contexts", "catalogue"} <= set(row)
+
+
+def test_without_tokens_the_lens_is_measured_alone(tmp_path) -> None:
+    wide.make_dictionary(tmp_path / "dictionary", 2_000)
+    row = wide.extracted(tmp_path / "dictionary", tmp_path / "run", 0)
+    assert row["logit"] > 0
+    assert not {"contexts", "l0"} & set(row)
+
+
+def test_the_benchmark_of_a_gpu_measures_what_it_says(capsys) -> None:
+    cuda.main(["--quick", "--device", "cpu"])
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (told["features"], told["tokens"], told["device"]) == (4_096, 4_096, "cpu")
+    assert told["tokens_per_second"] == pytest.approx(4_096 / told["seconds"]["Contexts"])
+    assert 0.3 * wide.L0 < told["l0"] < 3 * wide.L0
